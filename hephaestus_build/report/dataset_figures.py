@@ -20,16 +20,20 @@ from hephaestus_build.core.registry import PublishedFrame
 from hephaestus_build.dataset.deformation_events import DeformationEvent, implied_grid
 from hephaestus_build.dataset.samples import Sample, is_usable
 from hephaestus_build.dataset.splits import PARTS, Split
+from hephaestus_build.report.map_axes import Box, draw_land, halo, place_labels, size_in_inches
 from hephaestus_build.report.pair_network import draw_pair_arches
-from hephaestus_build.report.style import ALARM, GREY, INK, style_axes
+from hephaestus_build.report.style import ALARM, AMBER, BLUE, GREY, INK, SILVER, WINE, style_axes
 from hephaestus_build.report.text_rendering import escape_mathtext, suppress_glyph_warnings
 from hephaestus_build.sources.annotations.record import Annotation
 
-PART_COLOURS = {"train": "#5b7a99", "validation": "#d9a441", "test": "#2f8f6b", "left out": "#ccd2d8"}
+PART_COLOURS = {"train": BLUE, "validation": AMBER, "test": WINE, "left out": SILVER}
+ANNOTATION_COLOURS = {"of poor quality": SILVER, "no deformation": BLUE, "deformation": ALARM}
 _DPI = 110
 _DAYS_PER_QUARTER = 91.3125
 #: Side length in degrees with which a frame of unknown shape is drawn.
 _NOMINAL_FRAME_DEG = 2.7
+#: Font size of the frame ids on the map, points.
+_ID_SIZE = 5.6
 
 
 def plot_samples_over_time(splits: Sequence[Split]) -> Figure:
@@ -65,6 +69,7 @@ def plot_samples_over_time(splits: Sequence[Split]) -> Figure:
                 f"{escape_mathtext(split.name)}: {kind}, {counts_text}", fontsize=9, loc="left", color=INK
             )
             style_axes(cell)
+            cell.set_ylabel("interferograms", fontsize=8, color=GREY)
             cell.xaxis_date()
             cell.xaxis.set_major_locator(mdates.YearLocator())
             cell.xaxis.set_major_formatter(mdates.DateFormatter("%Y"))
@@ -96,6 +101,7 @@ def plot_positives_per_frame(split: Split) -> Figure:
     axes.set_yticks(np.arange(len(order)), [frame.id for frame in order], fontsize=7.5, family="monospace")
     axes.set_ylim(-0.7, len(order) - 0.3)
     axes.set_xlim(0, max(1.0, float(left.max()) * 1.12))
+    axes.set_xlabel("interferograms with deformation", fontsize=8.5, color=GREY)
     axes.legend(loc="lower right", fontsize=9, frameon=False)
     style_axes(axes)
     _title(figure, f"Positives per frame in the split {split.name}", [split])
@@ -103,57 +109,70 @@ def plot_positives_per_frame(split: Split) -> Figure:
 
 
 def plot_frame_map(frames: Mapping[str, PublishedFrame], events: Sequence[DeformationEvent]) -> Figure:
-    """Return a map of the frames and the annotated events, with a list of volcanoes by region."""
-    regions = sorted({frame.region for frame in frames.values()}, key=lambda name: _west(frames, name))
-    figure = _figure(12, 7.3)
-    axes = figure.add_axes((0.035, 0.35, 0.955, 0.59))
-    axes.set(xlim=(-180, 184), ylim=(-50, 72), aspect="equal")
+    """Return a map of the frames, with their ids, and the annotated events; and their volcanoes in a list."""
+    figure = _figure(12, 7.2)
+    axes = figure.add_axes((0.035, 0.33, 0.955, 0.62))
+    west, east, south, north = -180, 184, -52, 74
+    axes.set(xlim=(west, east), ylim=(south, north), aspect="equal")
     axes.set_xticks(np.arange(-180, 181, 30), [_degrees(value, "WE") for value in range(-180, 181, 30)])
     axes.set_yticks(np.arange(-45, 61, 15), [_degrees(value, "SN") for value in range(-45, 61, 15)])
-    axes.grid(color="#e4e8ec", linewidth=0.7)
-    axes.axhline(0, color="#c3cad1", linewidth=0.8)
-    for frame in frames.values():
-        grid = implied_grid(Frame(frame.id))
-        if grid:
-            west, south, east, north = grid.bounds
-        else:
-            half = _NOMINAL_FRAME_DEG / 2
-            west, east = frame.longitude - half, frame.longitude + half
-            south, north = frame.latitude - half, frame.latitude + half
+    draw_land(axes)
+    axes.grid(color="#dde2e7", linewidth=0.5, zorder=0.6)
+    axes.set_axisbelow(True)
+    outlines = [_outline(frame) for frame in frames.values()]
+    for left, bottom, right, top in outlines:
         axes.add_patch(
             Rectangle(
-                (west, south), east - west, north - south, facecolor="#5b7a9955", edgecolor="#34506b", lw=0.6
+                (left, bottom), right - left, top - bottom, facecolor=f"{BLUE}55", edgecolor=BLUE, lw=0.7,
+                zorder=3,
             )
-        )
-    seen = [event.location for event in events if event.location]
-    axes.plot(*np.array(seen).reshape(-1, 2).T, ".", color=ALARM, markersize=4, zorder=4)
-    middles = {name: _region_center(frames, name) for name in regions}
-    for number, region in enumerate(regions, 1):
-        members = [frame.longitude for frame in frames.values() if frame.region == region]
-        latitude = middles[region][1]
-        # to the right, unless the number would cover another region there
-        crowded = any(0 < x - max(members) < 9 and abs(y - latitude) < 4 for x, y in middles.values())
-        right = not crowded and max(members) < 170
-        x = max(members) + 2.4 if right else min(members) - 2.4
-        axes.text(
-            x, latitude, str(number), fontsize=9, weight="bold", color=INK,
-            va="center", ha="left" if right else "right", zorder=5,
         )  # fmt: skip
+    seen = [event.location for event in events if event.location]
+    axes.plot(*np.array(seen).reshape(-1, 2).T, "^", color=ALARM, markersize=3, markeredgewidth=0, zorder=4)
+    point = (east - west) / (72 * size_in_inches(axes)[0])  # degrees
+    sizes = [(point * 0.63 * _ID_SIZE * len(name), point * 1.15 * _ID_SIZE) for name in frames]
+    dots = [(x - 0.6, y - 0.6, x + 0.6, y + 0.6) for x, y in seen]
+    places = place_labels(outlines, sizes, (west, south, east, north), dots)
+    for name, outline, place in zip(frames, outlines, places, strict=True):
+        x, y = (place[0] + place[2]) / 2, (place[1] + place[3]) / 2
+        axes.text(
+            x, y, name, fontsize=_ID_SIZE, family="monospace", color=INK, ha="center", va="center_baseline",
+            zorder=6, path_effects=halo(1.2),
+        )  # fmt: skip
+        nearest = (np.clip(x, outline[0], outline[2]), np.clip(y, outline[1], outline[3]))
+        end = (np.clip(nearest[0], place[0], place[2]), np.clip(nearest[1], place[1], place[3]))
+        axes.plot(*zip(nearest, end, strict=True), color=GREY, linewidth=0.45, zorder=2)
     style_axes(axes)
-    lines = [f"{number}  {_region_text(frames, name)}" for number, name in enumerate(regions, 1)]
-    half = -(-len(lines) // 2)
-    for column, part in enumerate((lines[:half], lines[half:])):
-        text = "\n".join(part)
-        figure.text(0.035 + 0.485 * column, 0.315, text, fontsize=7.4, va="top", color=INK, linespacing=1.5)
+    order = sorted(frames.values(), key=lambda frame: (_west(frames, frame.region), frame.region, frame.id))
+    rows = -(-len(order) // 3)
+    for index, frame in enumerate(order):
+        left, level = 0.035 + 0.325 * (index // rows), 0.285 - 0.0205 * (index % rows)
+        figure.text(left, level, frame.id, fontsize=6.4, family="monospace", va="top", color=INK)
+        figure.text(left + 0.082, level, _frame_text(frame), fontsize=6.6, va="top", color=GREY)
     figure.legend(
         handles=[
-            Patch(facecolor="#5b7a9955", edgecolor="#34506b", label="frame"),
-            Line2D([], [], marker=".", linestyle="", color=ALARM, label="annotated event"),
+            Patch(facecolor=f"{BLUE}55", edgecolor=BLUE, label="frame"),
+            Line2D([], [], marker="^", markersize=4, linestyle="", color=ALARM, label="annotated event"),
         ],
         loc="upper right", ncols=2, fontsize=9, frameon=False,
     )  # fmt: skip
-    _title(figure, f"{len(frames)} frames in {len(regions)} regions", [])
+    regions = len({frame.region for frame in frames.values()})
+    _title(figure, f"{len(frames)} frames in {regions} regions", [])
+    figure.text(0.985, 0.015, "coastlines: Natural Earth", fontsize=6, color=GREY, ha="right")
     return figure
+
+
+def _outline(frame: PublishedFrame) -> Box:
+    """Return the rectangle of a frame on the map, in degrees."""
+    if grid := implied_grid(Frame(frame.id)):
+        return grid.bounds
+    half = _NOMINAL_FRAME_DEG / 2
+    return (
+        frame.longitude - half,
+        frame.latitude - half,
+        frame.longitude + half,
+        frame.latitude + half,
+    )
 
 
 def plot_pair_network(
@@ -170,11 +189,7 @@ def plot_pair_network(
     boundaries : sequence of datetime.date
         Days to mark with a vertical line, such as the boundaries of a split.
     """
-    kinds = {
-        "of poor quality": "#d5dade",
-        "no deformation": "#5b7a99",
-        "deformation": ALARM,
-    }
+    kinds = ANNOTATION_COLOURS
     sorted_in: dict[str, list[Pair]] = {name: [] for name in kinds}
     for pair, item in annotations.items():
         good = "deformation" if item.is_deforming else "no deformation"
@@ -219,26 +234,18 @@ def _degrees(value: int, letters: str) -> str:
     return f"{abs(value)}°{letters[value > 0] if value else ''}"
 
 
-def _region_center(frames: Mapping[str, PublishedFrame], region: str) -> tuple[float, float]:
-    members = [frame for frame in frames.values() if frame.region == region]
-    return (
-        float(np.mean([frame.longitude for frame in members])),
-        float(np.mean([frame.latitude for frame in members])),
-    )
-
-
 def _west(frames: Mapping[str, PublishedFrame], region: str) -> float:
     return min(frame.longitude for frame in frames.values() if frame.region == region)
 
 
-def _region_text(frames: Mapping[str, PublishedFrame], region: str, limit: int = 62) -> str:
-    members = [frame for frame in frames.values() if frame.region == region]
-    names = list(dict.fromkeys(name for frame in members for name in frame.volcanoes))
-    shown: list[str] = []
-    while names and len(", ".join([*shown, names[0]])) < limit:
+def _frame_text(frame: PublishedFrame, limit: int = 42) -> str:
+    """Return the region and the volcanoes of a frame, as many as fit."""
+    names = list(frame.volcanoes)
+    shown = [names.pop(0)] if names else []
+    while names and len(", ".join([frame.region, *shown, names[0]])) < limit:
         shown.append(names.pop(0))
     rest = f" and {len(names)} more" if names else ""
-    return f"{region} ({len(members)}): {', '.join(shown)}{rest}"
+    return escape_mathtext(f"{frame.region}: {', '.join(shown)}{rest}")
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib import colormaps, patheffects
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LightSource, ListedColormap, Normalize
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from scipy import ndimage
 
-from hephaestus_build.core.bounds import wrap_longitude
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.report.image_ops import hillshade, phase_colormap, round_scale_length
+from hephaestus_build.report.image_ops import hillshade, phase_colormap
+from hephaestus_build.report.map_axes import figure_of, halo, size_in_inches
 from hephaestus_build.report.pair_network import draw_pair_arches, pair_arches
 from hephaestus_build.report.quicklook_data import QuicklookData
-from hephaestus_build.report.style import ALARM, EMPTY, GREY, INK, PALE
+from hephaestus_build.report.style import ALARM, BLUE, GREY, INK, PALE, SILVER
 
 #: The wavelength of Sentinel-1 is 5.55 cm. One cycle is half of it, since the path is travelled twice.
 _FRINGE = "one turn = 2.8 cm along the line of sight"
 #: Maximum number of labelled regions per activity type.
 _MAX_REGION_NAMES = 5
-
-
-def _halo(width: float) -> list[patheffects.AbstractPathEffect]:
-    return [patheffects.withStroke(linewidth=width, foreground="white")]
 
 
 def draw_phase(axes: Axes, below: Axes, view: QuicklookData) -> None:
@@ -49,7 +44,7 @@ def draw_phase(axes: Axes, below: Axes, view: QuicklookData) -> None:
         interpolation="nearest",
     )
     turns = np.pi * np.arange(-1, 1.5, 0.5)
-    bar = _figure(axes).colorbar(image, cax=below, orientation="horizontal", ticks=turns)
+    bar = figure_of(axes).colorbar(image, cax=below, orientation="horizontal", ticks=turns)
     _tidy(bar)
     bar.set_ticks(turns.tolist(), labels=["−π", "−π/2", "0", "π/2", "π"])
     below.text(1.04, 0.1, f"wrapped phase (rad); {_FRINGE}", transform=below.transAxes, fontsize=9, color=INK)
@@ -58,7 +53,7 @@ def draw_phase(axes: Axes, below: Axes, view: QuicklookData) -> None:
 
 
 def _mark_simulated(axes: Axes) -> None:
-    wide, tall = _inches(axes)
+    wide, tall = size_in_inches(axes)
     slender = tall > 2 * wide
     axes.text(
         0.5, 0.5, "SIMULATED", transform=axes.transAxes, fontsize=min(46, 28 * wide, 9 * tall),
@@ -83,7 +78,7 @@ def draw_coherence(axes: Axes, beside: Axes, view: QuicklookData) -> None:
         The data.
     """
     image = axes.imshow(view.coherence, cmap="gray", vmin=0, vmax=1, extent=view.extent)
-    bar = _figure(axes).colorbar(image, cax=beside, ticks=[0, 0.5, 1])
+    bar = figure_of(axes).colorbar(image, cax=beside, ticks=[0, 0.5, 1])
     _tidy(bar)
     _panel_title(axes, "coherence")
 
@@ -111,7 +106,7 @@ def draw_terrain(axes: Axes, beside: Axes, view: QuicklookData) -> None:
     shaded = LightSource().blend_soft_light(tinted[..., :3], np.nan_to_num(shade, nan=0.5)[..., None])
     axes.imshow(np.dstack([shaded, ~np.isnan(view.height)]), extent=view.extent)
     part = ListedColormap(colours(np.linspace(0.35, 0.95, 256)))
-    bar = _figure(axes).colorbar(ScalarMappable(scale, part), cax=beside)
+    bar = figure_of(axes).colorbar(ScalarMappable(scale, part), cax=beside)
     bar.locator = MaxNLocator(4)
     _tidy(bar)
 
@@ -126,7 +121,7 @@ def draw_vapour(axes: Axes, beside: Axes, view: QuicklookData) -> None:
     view : QuicklookData
         The data.
     """
-    space = " " if _inches(axes)[0] > 2 else "\n"
+    space = " " if size_in_inches(axes)[0] > 2 else "\n"
     _panel_title(axes, f"water vapour,{space}later − earlier (kg m$^{{-2}}$)")
     if np.isnan(view.vapour).all():
         _missing(axes, beside, "ERA5 is missing")
@@ -140,22 +135,10 @@ def draw_vapour(axes: Axes, beside: Axes, view: QuicklookData) -> None:
             colors=[INK], linewidths=0.4, linestyles="solid",
         )  # fmt: skip
         for label in axes.clabel(lines, fontsize=6.5, inline_spacing=2):
-            label.set_path_effects(_halo(1.5))
-    bar = _figure(axes).colorbar(image, cax=beside)
+            label.set_path_effects(halo(1.5))
+    bar = figure_of(axes).colorbar(image, cax=beside)
     bar.locator = MaxNLocator(5, symmetric=True)
     _tidy(bar)
-
-
-def _figure(axes: Axes) -> Figure:
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    return figure
-
-
-def _inches(axes: Axes) -> tuple[float, float]:
-    """Return the width and height of axes in inches."""
-    box, (wide, tall) = axes.get_position(original=True), _figure(axes).get_size_inches()
-    return float(box.width * wide), float(box.height * tall)
 
 
 def _panel_title(axes: Axes, text: str) -> None:
@@ -171,55 +154,6 @@ def _tidy(bar: Colorbar) -> None:
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, length=2, color=PALE, labelcolor=INK)
     bar.update_ticks()
-
-
-def draw_map_frame(axes: Axes, view: QuicklookData, ground: float, *, labels: bool) -> None:
-    """Set the extent, aspect ratio and ticks of a map.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        Axes of the map.
-    view : QuicklookData
-        The data.
-    ground : float
-        Length of a degree of longitude divided by that of a degree of latitude.
-    labels : bool
-        Whether to draw tick labels and a scale bar.
-    """
-    west, east, south, north = view.extent
-    axes.set_facecolor(EMPTY)
-    axes.set(xlim=(west, east), ylim=(south, north), aspect=1 / ground)
-    for spine in axes.spines.values():
-        spine.set(color=PALE, linewidth=0.6)
-    for axis, inches in zip((axes.xaxis, axes.yaxis), _inches(axes), strict=True):
-        axis.set_major_locator(
-            MaxNLocator(int(np.clip(inches / 1.2, 1, 6)), steps=[1, 2, 5, 10], min_n_ticks=1)
-        )
-    axes.tick_params(labelsize=9, length=3, color=PALE, labelcolor=INK, labelbottom=labels, labelleft=labels)
-    if labels:
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _degrees(wrap_longitude(value), "EW")))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _degrees(value, "NS")))
-        _scale_bar(axes, view, ground)
-
-
-def _degrees(value: float, letters: str) -> str:
-    return f"{abs(value):g}° {letters[0] if value >= 0 else letters[1]}" if round(value, 9) else "0°"
-
-
-def _scale_bar(axes: Axes, view: QuicklookData, ground: float) -> None:
-    west, east, south, north = view.extent
-    kilometre = 1 / (111.195 * ground)
-    length = round_scale_length((east - west) / kilometre)
-    start, level = west + 0.03 * (east - west), south + 0.035 * (north - south)
-    axes.plot(
-        [start, start + length * kilometre], [level, level], color=INK, linewidth=3, solid_capstyle="butt",
-        path_effects=_halo(6), zorder=7,
-    )  # fmt: skip
-    axes.text(
-        start, level + 0.012 * (north - south), f"{length:g} km", fontsize=9, color=INK,
-        path_effects=_halo(2.6), va="bottom", zorder=7,
-    )  # fmt: skip
 
 
 def draw_outlines(axes: Axes, view: QuicklookData, *, width: float, names: bool = False) -> None:
@@ -240,7 +174,7 @@ def draw_outlines(axes: Axes, view: QuicklookData, *, width: float, names: bool 
         name: cube_schema().variables[name].attributes["flag_meanings"].split()
         for name in ("activity_type_mask", "intensity_level_mask")
     }
-    halo = _halo(2.2 * width)
+    outline = halo(2.2 * width)
     for code in np.unique(view.activity[view.activity > 0]):
         inside = view.activity == code
         # pad the mask, so that outlines are closed at the edge of the frame
@@ -250,7 +184,7 @@ def draw_outlines(axes: Axes, view: QuicklookData, *, width: float, names: bool 
         lines = axes.contour(
             columns, rows, padded.astype("f4"), levels=[0.5], colors=[INK], linewidths=width, zorder=4
         )
-        lines.set_path_effects(halo)
+        lines.set_path_effects(outline)
         if names:
             for region in _regions(inside):
                 level = meanings["intensity_level_mask"][int(np.bincount(view.intensity[region]).argmax())]
@@ -276,8 +210,8 @@ def _draw_region_name(axes: Axes, view: QuicklookData, inside: np.ndarray, text:
     side = "left" if share < 0.2 else "right" if share > 0.8 else "center"
     axes.annotate(
         text, (view.grid.longitudes[column], view.grid.latitudes[row]), xytext=(0, 5 if above else -5),
-        textcoords="offset points", fontsize=min(10.5, 5.5 * _inches(axes)[0]), fontweight="bold", ha=side,
-        va="bottom" if above else "top", color=INK, path_effects=_halo(2.6), zorder=8,
+        textcoords="offset points", fontsize=min(10.5, 5.5 * size_in_inches(axes)[0]), fontweight="bold",
+        ha=side, va="bottom" if above else "top", color=INK, path_effects=halo(2.6), zorder=8,
     )  # fmt: skip
 
 
@@ -285,8 +219,8 @@ def draw_pair_network(axes: Axes, view: QuicklookData) -> None:
     """Draw every stored pair as an arch from date to date, whose height is its number of days."""
     network = view.network
     kinds = (
-        ("not annotated", ~network.annotated, "#b9c0c7"),
-        ("annotated", network.annotated & ~network.deforming, "#5b7a99"),
+        ("not annotated", ~network.annotated, SILVER),
+        ("annotated", network.annotated & ~network.deforming, BLUE),
         ("with deformation", network.deforming, ALARM),
     )
     groups = [

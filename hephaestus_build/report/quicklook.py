@@ -9,7 +9,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -20,9 +19,9 @@ from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.cube.plain_attributes import split_texts
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.report.map_axes import draw_map_frame, ground_ratio
 from hephaestus_build.report.panels import (
     draw_coherence,
-    draw_map_frame,
     draw_outlines,
     draw_pair_network,
     draw_phase,
@@ -216,22 +215,21 @@ def _lay_out_maps(aspect: float) -> _MapLayout:
 def draw_quicklook_data(view: QuicklookData) -> Figure:
     """Return the quicklook of a pair whose data were read by :func:`read_quicklook_data`."""
     west, east, south, north = view.extent
-    ground = float(np.cos(np.radians((south + north) / 2)))
-    plan = _lay_out_maps((north - south) / ((east - west) * ground))
+    plan = _lay_out_maps((north - south) / ((east - west) * ground_ratio(view.extent)))
     page = _Page(plan.width + _RIGHT, plan.bottom + 2.95)
 
     _title(page, view)
     main = page.box(*plan.main)
     scale = page.box(_LEFT, plan.bottom + 0.43, min(3.6, plan.main[2]), 0.13)
     draw_phase(main, scale, view)
-    draw_map_frame(main, view, ground, labels=True)
+    draw_map_frame(main, view.extent, labels=True)
     draw_outlines(main, view, width=1.5, names=True)
     for panel, (left, top, wide, tall) in zip(
         (draw_coherence, draw_terrain, draw_vapour), plan.small, strict=True
     ):
         axes = page.box(left, top, wide, tall)
         panel(axes, page.box(left + wide + 0.1, top, 0.12, tall), view)
-        draw_map_frame(axes, view, ground, labels=False)
+        draw_map_frame(axes, view.extent, labels=False)
         draw_outlines(axes, view, width=0.8)
     draw_pair_network(page.box(_LEFT, plan.bottom + 1.12, page.width - _LEFT - _RIGHT, 0.92), view)
     _footnote(page, view)

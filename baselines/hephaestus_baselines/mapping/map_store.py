@@ -19,11 +19,15 @@ from uuid import uuid4
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from zarr.codecs import BloscCodec
 
+from hephaestus_baselines.evaluation.result_schema import Threshold
 from hephaestus_baselines.mapping.growing_arrays import GrowingArrays
+from hephaestus_baselines.reporting.prediction_figures import write_figure
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.filesystem.zarr_folder import ZarrFolder
@@ -35,8 +39,9 @@ from hephaestus_build.cube.georeference import read_cube_grid
 from hephaestus_build.cube.schema import GRID_MAPPING, Variable
 from hephaestus_build.export.geotiff import encode_cog
 from hephaestus_build.export.geotiff_layers import KEY_TAG, GeotiffLayer
-from hephaestus_build.report.dataset_figures import encode_png
 from hephaestus_build.report.image_ops import phase_colormap, shrink_factor, shrink_mean, shrink_phase
+from hephaestus_build.report.map_axes import draw_map_frame, ground_ratio, halo
+from hephaestus_build.report.style import ALARM, GREY, INK, PALE
 from hephaestus_build.report.text_rendering import escape_mathtext
 
 PROBABILITY_VARIABLE = "deformation_probability"
@@ -340,9 +345,16 @@ def write_map_geotiff(path: Path, made: ProbabilityMap, grid: Grid, tags: Mappin
 
 
 def write_map_figure(
-    path: Path, made: ProbabilityMap, phase: npt.NDArray[Any], title: str, *, simulated: bool
+    path: Path,
+    made: ProbabilityMap,
+    phase: npt.NDArray[Any],
+    grid: Grid,
+    title: str,
+    *,
+    threshold: Threshold | None,
+    simulated: bool,
 ) -> None:
-    """Draw a map over the phase of its last interferogram, as a PNG.
+    """Draw a map over the phase of its last interferogram, with the contour of a threshold, as a PNG.
 
     Parameters
     ----------
@@ -352,8 +364,12 @@ def write_map_figure(
         The map.
     phase : numpy.ndarray
         Wrapped phase, shape (rows, columns), rad; 0 is no data.
+    grid : Grid
+        Grid of the frame.
     title : str
         Title of the figure, one line.
+    threshold : Threshold or None
+        Probability from which on the run calls it deformation; None if it is not known.
     simulated : bool
         Whether to mark the figure as simulated data.
 
@@ -362,29 +378,92 @@ def write_map_figure(
     HephaestusError
         If the file cannot be written.
     """
+    figure = draw_map_figure(made, phase, grid, title, threshold=threshold, simulated=simulated)
+    write_figure(figure, path)
+
+
+def draw_map_figure(
+    made: ProbabilityMap,
+    phase: npt.NDArray[Any],
+    grid: Grid,
+    title: str,
+    *,
+    threshold: Threshold | None,
+    simulated: bool,
+) -> Figure:
+    """Return the figure that :func:`write_map_figure` writes."""
+    west, south, east, north = grid.bounds
+    extent = (west, east, south, north)
     factor = shrink_factor(phase.shape, 900)
     shown = shrink_phase(phase, factor)
     probability = shrink_mean(made.probability, factor)
-    rows, columns = shown.shape
-    figure = Figure(figsize=(11, max(3.0, 0.6 + 4.6 * rows / columns)), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.imshow(shown, cmap=phase_colormap(), vmin=-np.pi, vmax=np.pi, interpolation="nearest")
-    left.set_title("wrapped phase", fontsize=9)
-    right.imshow(shown, cmap="gray", vmin=-2 * np.pi, vmax=1.5 * np.pi, interpolation="nearest")
+    wide = 5.0
+    tall = float(np.clip(wide * (north - south) / ((east - west) * ground_ratio(extent)), 1.5, 9.0))
+    page = tall + 1.75
+    figure = Figure(figsize=(13.0, page), facecolor="white")
+    left, right = (figure.add_axes((x / 13.0, 0.85 / page, wide / 13.0, tall / page)) for x in (0.75, 7.0))
+    image = left.imshow(
+        shown, cmap=phase_colormap(), vmin=-np.pi, vmax=np.pi, extent=extent, interpolation="nearest"
+    )
+    turns = (np.pi * np.arange(-1, 1.5, 0.5)).tolist()
+    bar = figure.colorbar(image, ax=left, ticks=turns, fraction=0.035, pad=0.02)
+    bar.set_ticks(turns, labels=["−π", "−π/2", "0", "π/2", "π"])
+    right.imshow(
+        shown, cmap="gray", vmin=-2 * np.pi, vmax=1.5 * np.pi, extent=extent, interpolation="nearest"
+    )
     # the higher the probability, the more opaque the map
     image = right.imshow(
-        probability, cmap="inferno", vmin=0, vmax=1, alpha=0.9 * np.nan_to_num(probability),
+        probability, cmap="inferno", vmin=0, vmax=1, alpha=0.9 * np.nan_to_num(probability), extent=extent,
         interpolation="nearest",
     )  # fmt: skip
-    right.set_title("probability of deformation", fontsize=9)
-    figure.colorbar(ScalarMappable(image.norm, image.cmap), ax=right, shrink=0.8)
-    for axes in (left, right):
-        axes.set_xticks([])
-        axes.set_yticks([])
-    mark = "   SIMULATED DATA" if simulated else ""
-    figure.suptitle(escape_mathtext(title) + mark, fontsize=10, color="#c8102e" if simulated else "#1b1f24")
-    with translate_os_errors(f"{path.name}: writing it"):
-        write_atomic(path, encode_png(figure))
+    scale = figure.colorbar(ScalarMappable(image.norm, image.cmap), ax=right, fraction=0.035, pad=0.02)
+    for axes, text in ((left, "wrapped phase (rad)"), (right, "probability of deformation")):
+        draw_map_frame(axes, extent, labels=True)
+        axes.set_title(text, fontsize=9.5, loc="left", color=INK)
+    for one in (bar, scale):
+        one.ax.tick_params(labelsize=8, length=2, color=PALE, labelcolor=INK)
+        one.outline.set_visible(False)
+    note = _describe_threshold(right, scale, probability, threshold)
+    figure.text(0.75 / 13, 0.2 / page, note, fontsize=8.5, color=GREY)
+    figure.text(0.75 / 13, 1 - 0.4 / page, escape_mathtext(title), fontsize=11, weight="bold", color=INK)
+    if simulated:
+        figure.text(
+            1 - 0.75 / 13, 1 - 0.4 / page, "SIMULATED DATA", fontsize=10, weight="bold", color="white",
+            ha="right", bbox={"facecolor": ALARM, "edgecolor": "none", "pad": 4},
+        )  # fmt: skip
+    return figure
+
+
+def _describe_threshold(
+    axes: Axes, scale: Colorbar, probability: npt.NDArray[Any], threshold: Threshold | None
+) -> str:
+    """Draw the contour of a threshold on the map, and its line on the colour bar; return what it says."""
+    if threshold is None:
+        return "no contour: the run's threshold is not known, its result.json is not beside the checkpoint"
+    level = threshold.value
+    for colour, width in (("white", 2.6), (INK, 1.2)):
+        scale.ax.axhline(level, color=colour, linewidth=width)
+    how = "chosen on validation" if threshold.chosen_on == "validation" else "fixed"
+    text = f"threshold {level:.3g}, {how}"
+    filled = np.nan_to_num(probability, nan=-1.0)
+    if not (filled >= level).any():
+        return f"{text}: nowhere reached, the highest probability is {np.nanmax(filled, initial=0):.3g}"
+    west, east, south, north = axes.get_images()[0].get_extent()
+    rows, columns = probability.shape
+    longitudes = np.linspace(west, east, columns + 1)[:-1] + (east - west) / columns / 2
+    latitudes = np.linspace(north, south, rows + 1)[:-1] - (north - south) / rows / 2
+    # padded, so that outlines at the edge of the frame are closed
+    lines = axes.contour(
+        np.concatenate([[west], longitudes, [east]]),
+        np.concatenate([[north], latitudes, [south]]),
+        np.pad(filled, 1, constant_values=-1.0),
+        [level],
+        colors=[INK],
+        linewidths=1.1,
+    )
+    lines.set_path_effects(halo(2.6))
+    share = (filled >= level).sum() / (filled >= 0).sum()
+    return f"line: {text}; {share:.1%} of the pixels with data are above it"
 
 
 def require_cube_grid(cube: xr.Dataset) -> Grid:

@@ -19,6 +19,7 @@ import xarray as xr
 
 from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
 from hephaestus_baselines.data.pinned_cubes import cube_generation_number, try_lock_folder
+from hephaestus_baselines.evaluation.result_schema import RunResult, ScoringUnit, Threshold
 from hephaestus_baselines.mapping.map_store import (
     MapStore,
     ProbabilityMap,
@@ -39,6 +40,7 @@ from hephaestus_build.dataset.samples import Sample, make_series
 from hephaestus_build.dataset.tiling import Tile
 
 if TYPE_CHECKING:
+    from hephaestus_baselines.config.run_config import Recipe
     from hephaestus_baselines.training.inference import TrainedModel
 
 #: Fraction of a tile's side that overlaps the next tile.
@@ -269,15 +271,16 @@ def predict_frame_maps(
             if whole:
                 whole.check_cube(store, {pair for pairs in todo for pair in pairs})
             listener.stage(f"maps of {frame}", len(todo))
+            grid, threshold = require_cube_grid(dataset), read_threshold(checkpoint, recipe)
             tags = {key.upper(): str(value) for key, value in about.items()}
             try:
                 for pairs in todo:
                     probability, phase = predict_pairs(trained, dataset, pairs)
                     made = ProbabilityMap(pairs, probability, images[pairs], cube_generation_number(store))
                     tif, png = (target / f"{made.name}.{ending}" for ending in ("tif", "png"))
-                    write_map_geotiff(tif, made, require_cube_grid(dataset), tags)
+                    write_map_geotiff(tif, made, grid, tags)
                     title = f"{frame}  {made.name}  {recipe.model}"
-                    write_map_figure(png, made, phase, title, simulated=simulated)
+                    write_map_figure(png, made, phase, grid, title, threshold=threshold, simulated=simulated)
                     maps.write_map(made, publish=False)  # last: a map in the group always has its files
                     listener.advance(f"maps of {frame}")
                     highest = float(np.fmax.reduce(probability, axis=None))  # NaN if all are NaN
@@ -357,6 +360,21 @@ def require_checkpoint(path: Path) -> Path:
             f"there is no checkpoint at {path}; `hephaestus benchmark run` writes best.ckpt for each run"
         )
     return path
+
+
+def read_threshold(checkpoint: Path, recipe: Recipe) -> Threshold | None:
+    """Return the threshold that a run chose; None unless its result is beside the checkpoint."""
+    path = checkpoint.parent / "result.json"
+    if not path.is_file():
+        return None
+    try:
+        result = RunResult.read(path)
+    except HephaestusError:
+        return None  # the maps do not need it; `benchmark tables` says that it is damaged
+    if result.key != recipe.key:
+        return None
+    unit: ScoringUnit = "pixels" if recipe.task == "segmentation" else "items"
+    return result.assessment.units[unit].threshold
 
 
 def describe_model(trained: TrainedModel, checkpoint: Path) -> dict[str, str | bool]:

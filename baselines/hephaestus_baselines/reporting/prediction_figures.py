@@ -20,11 +20,12 @@ from matplotlib.patches import Patch
 from hephaestus_baselines.evaluation.metrics import compute_rates
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.report.image_ops import phase_colormap
+from hephaestus_build.report.map_axes import draw_scale_bar
 from hephaestus_build.report.style import ALARM, INK, PALE
 from hephaestus_build.report.text_rendering import escape_mathtext, suppress_glyph_warnings
 
-#: As in the paper: truth red, prediction green; both amber. Line styles differ too, for colour-blind readers.
-TRUTH_COLOR, PREDICTION_COLOR, _BOTH_COLOR = "#d7191c", "#12a150", "#f0b429"
+#: Colours that colour-blind readers tell apart, as the paper's red and green are not; line styles differ too.
+TRUTH_COLOR, PREDICTION_COLOR, BOTH_COLOR = "#d7301f", "#1a6fbf", "#f0d23c"
 _NO_DATA_COLOR = "#eceef0"
 _DPI = 110
 
@@ -47,6 +48,8 @@ class PredictionExample:
     threshold : float
         Deformation is predicted where the probability is at least this.
     simulated : bool
+    pixel_km : float or None
+        East-west size of a pixel in kilometres, for the scale bar; None if it is not known.
     """
 
     frame: str
@@ -56,6 +59,7 @@ class PredictionExample:
     probability: np.ndarray
     threshold: float
     simulated: bool
+    pixel_km: float | None = None
 
     @property
     def predicted_mask(self) -> npt.NDArray[np.bool]:
@@ -72,18 +76,19 @@ def draw_predictions(examples: Sequence[PredictionExample], title: str = "Predic
     """Draw windows with true and predicted deformation, in the layout of the paper's Figure 8.
 
     Each example has two panels: the phase, and the phase in grey under the expert's outline (red) and the
-    model's (green). Of a series, the last step is shown, with the union of the outlines of all steps.
+    model's (blue, dashed). Of a series, the last step is shown, with the union of the outlines of all steps.
     """
     columns = min(2, len(examples))
     lines = -(-len(examples) // columns)
     figure = make_figure(5.2 * columns + 0.2, 2.72 * lines + 1.0)
     grid = figure.subplots(lines, 2 * columns, squeeze=False)
-    set_margins(figure, wspace=0.05, hspace=0.17, bottom=0.42)
+    set_margins(figure, wspace=0.05, hspace=0.17, bottom=0.5)
     for axes in grid.flat:
         axes.set_visible(False)
     for place, example in enumerate(examples):
         left, right = grid[place // columns, place % columns * 2 : place % columns * 2 + 2]
         show_phase(left, example.phase[-1])
+        add_scale(left, example.pixel_km)
         add_caption(left, f"{example.frame}  {_format_dates(example.pairs[-1])}")
         show_gray_phase(right, example.phase[-1])
         _draw_comparison(right, example)
@@ -99,16 +104,17 @@ def draw_series_predictions(
     """Draw series step by step, in the layout of the paper's Figure 9.
 
     The upper row shows the phase of each step and the predicted probability. The lower row shows the expert's
-    outline of each step over grey phase and, last, their union (red) and the prediction (green) over the last
+    outline of each step over grey phase and, last, their union (red) and the prediction (blue) over the last
     step.
     """
     steps = max(len(example.phase) for example in examples)
     figure = make_figure(2.55 * (steps + 1) + 0.2, 5.25 * len(examples) + 1.0)
     grid = figure.subplots(2 * len(examples), steps + 1, squeeze=False)
-    set_margins(figure, wspace=0.05, hspace=0.17, bottom=0.42)
+    set_margins(figure, wspace=0.05, hspace=0.17, bottom=0.5)
     for example, (above, below) in zip(examples, zip(grid[::2], grid[1::2], strict=True), strict=True):
         for step, (phase, mask) in enumerate(zip(example.phase, example.mask, strict=True)):
             show_phase(above[step], phase)
+            add_scale(above[step], example.pixel_km)
             add_caption(
                 above[step], (f"{example.frame}  " if step == 0 else "") + _format_dates(example.pairs[step])
             )
@@ -156,8 +162,8 @@ def show_gray_phase(axes: Axes, phase: npt.NDArray[Any]) -> None:
 
 
 def _draw_probability(axes: Axes, example: PredictionExample) -> None:
-    show_framed_image(axes, example.probability, cmap="Greens", vmin=0, vmax=1)
-    add_caption(axes, f"probability, {example.probability.max():.2f} at most")
+    show_framed_image(axes, example.probability, cmap="Blues", vmin=0, vmax=1)
+    add_caption(axes, f"probability, white 0 to dark 1; {example.probability.max():.2f} at most")
 
 
 def _draw_comparison(axes: Axes, example: PredictionExample) -> None:
@@ -165,7 +171,7 @@ def _draw_comparison(axes: Axes, example: PredictionExample) -> None:
     for area, colour in (
         (truth & ~found, TRUTH_COLOR),
         (found & ~truth, PREDICTION_COLOR),
-        (truth & found, _BOTH_COLOR),
+        (truth & found, BOTH_COLOR),
     ):
         tint_area(axes, area, colour)
     draw_outline(axes, truth, TRUTH_COLOR, "-")
@@ -239,18 +245,38 @@ def show_framed_image(axes: Axes, image: npt.NDArray[Any], **shown: Any) -> None
         spine.set(color=PALE, linewidth=0.6)
 
 
+def add_scale(axes: Axes, pixel_km: float | None) -> None:
+    """Add a scale bar to an image, if the size of its pixels is known."""
+    if pixel_km:
+        draw_scale_bar(axes, 1 / pixel_km, size=6.5)
+
+
+def add_phase_scale(figure: Figure) -> None:
+    """Add the colour bar of the phase in the lower right corner."""
+    width, height = figure.get_size_inches()
+    bar = figure.add_axes((1 - 1.75 / width, 0.17 / height, 1.5 / width, 0.1 / height))
+    turn = np.linspace(-np.pi, np.pi, 256)[np.newaxis]
+    bar.imshow(turn, cmap=phase_colormap(), aspect="auto", extent=(-np.pi, np.pi, 0, 1))
+    bar.set(yticks=[], xticks=[-np.pi, 0, np.pi], xticklabels=["−π", "0", "π"])
+    bar.tick_params(labelsize=6, length=1.5, pad=1, color=PALE, labelcolor=INK)
+    bar.set_title("wrapped phase (rad)", fontsize=6.5, color=INK, pad=1.5)
+    for spine in bar.spines.values():
+        spine.set_visible(False)
+
+
 def add_caption(axes: Axes, text: str) -> None:
     """Add a line of text above an image."""
     axes.set_title(escape_mathtext(text), fontsize=7.6, loc="left", color=INK, pad=3)
 
 
 def _add_legend(figure: Figure) -> None:
+    add_phase_scale(figure)
     handles = [
         Patch(facecolor=f"{TRUTH_COLOR}4d", edgecolor=TRUTH_COLOR, label="drawn by the expert"),
         Patch(
             facecolor=f"{PREDICTION_COLOR}4d", edgecolor=PREDICTION_COLOR, linestyle="--", label="predicted"
         ),
-        Patch(facecolor=f"{_BOTH_COLOR}4d", edgecolor=_BOTH_COLOR, label="both"),
+        Patch(facecolor=f"{BOTH_COLOR}4d", edgecolor=BOTH_COLOR, label="both"),
         Patch(facecolor=_NO_DATA_COLOR, edgecolor=PALE, label="no data"),
     ]
     figure.legend(

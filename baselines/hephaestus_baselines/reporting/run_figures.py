@@ -30,6 +30,7 @@ from hephaestus_baselines.reporting.training_plots import (
 )
 from hephaestus_baselines.training.history import BEST_CHECKPOINT_FILE, METRICS_FILE, verified_training_file
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.cube.reading.window_reader import WindowReader
 
 T = TypeVar("T")
 
@@ -155,8 +156,12 @@ def predict_examples(result: RunResult, home: Path, prepared: PreparedData) -> l
     batch = default_collate([windows[place] for place in range(len(items))])
     probability = trained.predict_probabilities(batch).cpu().numpy()
     threshold = result.assessment.units["pixels"].threshold.value
+    frames = {item.frame for item in items}
+    size = {frame: WindowReader(prepared.stores[frame]).grid.pixel_size_m()[0] / 1000 for frame in frames}
     return [
-        PredictionExample(item.frame, item.pairs, phase, mask, said, threshold, result.simulated)
+        PredictionExample(
+            item.frame, item.pairs, phase, mask, said, threshold, result.simulated, size[item.frame]
+        )
         for item, phase, mask, said in zip(
             items, batch["phase"].numpy(), batch["mask"].numpy(), probability, strict=True
         )

@@ -12,6 +12,8 @@ from hephaestus_baselines.reporting.prediction_figures import (
     TRUTH_COLOR,
     add_caption,
     add_heading,
+    add_phase_scale,
+    add_scale,
     draw_outline,
     make_figure,
     set_margins,
@@ -20,6 +22,7 @@ from hephaestus_baselines.reporting.prediction_figures import (
     show_phase,
     tint_area,
 )
+from hephaestus_build.cube.reading.window_reader import WindowReader
 
 #: The atmospheric variable that determines most of the wet delay. 1 kg m-2 is 1 mm of water.
 _WATER_VAPOR = "total_column_water_vapour"
@@ -61,12 +64,14 @@ def plot_sample(windows: WindowDataset, draw: SampleDraw | int) -> Figure:
     vapour = None
     if f"primary_date_{_WATER_VAPOR}" in fields:
         vapour = fields[f"secondary_date_{_WATER_VAPOR}"] - fields[f"primary_date_{_WATER_VAPOR}"]
+    pixel_km = WindowReader(windows.stores[item.frame]).grid.pixel_size_m()[0] / 1000
     steps, columns = len(names), 4 + (vapour is not None)
-    figure = make_figure(2.55 * columns + 0.2, 2.72 * steps + 0.6)
-    set_margins(figure, wspace=0.05, hspace=0.12, bottom=0.1)
+    figure = make_figure(2.55 * columns + 0.2, 2.72 * steps + 1.0)
+    set_margins(figure, wspace=0.05, hspace=0.12, bottom=0.5)
     for step, row in enumerate(figure.subplots(steps, columns, squeeze=False)):
         phase, mask = fields["insar_difference"][step], fields["mask"][step] > 0
         show_phase(row[0], phase)
+        add_scale(row[0], pixel_km)
         add_caption(row[0], f"{names[step]}: phase")
         show_framed_image(row[1], fields["insar_coherence"][step], cmap="gray", vmin=0, vmax=255)
         add_caption(row[1], "coherence")
@@ -82,6 +87,7 @@ def plot_sample(windows: WindowDataset, draw: SampleDraw | int) -> Figure:
             most = float(np.nanmax(np.abs(change), initial=1e-9))
             show_framed_image(row[3], change, cmap="BrBG", vmin=-most, vmax=most)
             add_caption(row[3], f"water vapour change{_format_value_range(change, 'kg/m²', 1)}")
+    add_phase_scale(figure)
     add_heading(figure, item.frame, windows.is_simulated(item.frame))
     return figure
 

@@ -28,7 +28,8 @@ from hephaestus_baselines.reporting.table_schema import kind_order
 from hephaestus_build.report.style import GREY, INK, style_axes
 from hephaestus_build.report.text_rendering import escape_mathtext
 
-_LINE_COLORS = ("#34506b", "#c8641e", "#2f8f6b", "#8a5aa5", "#b8922e", "#3c96b4", "#a03c50", "#6e7780")
+#: Colours that normal and colour-blind eyes tell from each other and from white.
+LINE_COLORS = ("#5229cc", "#993d1f", "#63998c", "#6b2d80", "#b2b224", "#1b1f24", "#e673e6", "#2ee68a")
 #: Up to this many intensities, activity types and volcanoes are drawn: those with the most interferograms.
 _MAX_KINDS = 60
 #: Words in the names of training-log columns that are not scores.
@@ -374,4 +375,4 @@ def _deformation_share(predictions: Predictions) -> tuple[int, float]:
 
 
 def _line_colors(count: int) -> list[str]:
-    return [_LINE_COLORS[place % len(_LINE_COLORS)] for place in range(count)]
+    return [LINE_COLORS[place % len(LINE_COLORS)] for place in range(count)]

@@ -1,20 +1,26 @@
 """Tests that figures show the data, and mark simulated data."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from matplotlib import text
 from PIL import Image
 
+from color_vision import nearest
 from hephaestus_baselines.evaluation.predictions import PROBABILITY_BINS
 from hephaestus_baselines.reporting.prediction_figures import (
+    BOTH_COLOR,
+    PREDICTION_COLOR,
+    TRUTH_COLOR,
     PredictionExample,
     draw_predictions,
     draw_series_predictions,
     write_figure,
 )
 from hephaestus_baselines.reporting.training_plots import (
+    LINE_COLORS,
     compute_calibration,
     draw_alarm_curves,
     draw_detection,
@@ -68,6 +74,20 @@ def test_every_picture_says_in_itself_whether_it_is_simulated(tmp_path):
         assert not any("simulated" in word.lower() for word in words(figure)), name
 
 
+def test_windows_have_a_scale_where_the_size_of_a_pixel_is_known():
+    known = replace(example(), pixel_km=0.1)
+    assert "1 km" in words(draw_predictions([known]))
+    assert "1 km" in words(draw_series_predictions([replace(example(3), pixel_km=0.1)]))
+    figure = draw_predictions([example()])
+    assert not any(word.endswith(" km") for word in words(figure))
+    assert "wrapped phase (rad)" in words(figure)
+
+
+def test_classes_can_be_told_apart_by_colour_blind_readers():
+    assert nearest([TRUTH_COLOR, PREDICTION_COLOR, BOTH_COLOR])[0] > 25
+    assert nearest([*LINE_COLORS, "white"])[0] > 25
+
+
 def test_a_picture_is_written_whole(tmp_path):
     path = tmp_path / "pictures" / "phase.png"
     write_figure(draw_predictions([example()]), path)
@@ -75,15 +95,14 @@ def test_a_picture_is_written_whole(tmp_path):
     assert [found.name for found in path.parent.iterdir()] == ["phase.png"]
 
 
-def test_truth_is_red_prediction_green_and_both_amber_where_they_are():
+def test_truth_is_red_prediction_blue_and_both_yellow_where_they_are():
     figure = draw_predictions([example()])
     right = figure.axes[1]
     inside = {}
     for image in right.images[1:]:
         layer = image.get_array()
         red, green, blue, _ = layer[layer[..., 3] > 0][0]
-        kind = "both" if min(red, green) > 0.6 else "truth" if red > green else "found"
-        assert blue < 0.4
+        kind = "both" if min(red, green) > 0.6 else "truth" if red > blue else "found"
         rows, columns = np.nonzero(layer[..., 3])
         inside[kind] = (rows.min(), rows.max(), columns.min(), columns.max())
     assert inside == {"truth": (10, 29, 10, 19), "found": (10, 29, 30, 39), "both": (10, 29, 20, 29)}

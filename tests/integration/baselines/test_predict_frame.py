@@ -12,13 +12,18 @@ import rasterio
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.contour import ContourSet
+from matplotlib.text import Text
 
 import toy_cube
+from hephaestus_baselines.evaluation.result_schema import Threshold
 from hephaestus_baselines.mapping.map_store import (
     PROBABILITY_STEP,
     PROBABILITY_VARIABLE,
     MapStore,
     ProbabilityMap,
+    draw_map_figure,
     write_map_figure,
     write_map_geotiff,
 )
@@ -195,5 +200,43 @@ def test_a_geotiff_lies_where_the_cube_does_and_says_what_it_is(cube, tmp_path):
 
 def test_a_picture_is_drawn_also_where_all_is_nan(cube, tmp_path):
     nothing = ProbabilityMap((Pair.parse("20200201_20200213"),), np.full((70, 80), np.nan, "f4"), 1, 3)
-    write_map_figure(tmp_path / "map.png", nothing, np.zeros((70, 80), "f4"), "empty", simulated=True)
+    write_map_figure(
+        tmp_path / "map.png",
+        nothing,
+        np.zeros((70, 80), "f4"),
+        toy_cube.grid(70, 80),
+        "empty",
+        threshold=None,
+        simulated=True,
+    )
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_has_degrees_a_scale_and_the_contour_of_the_threshold():
+    on = toy_cube.grid(70, 80)
+    probability = np.zeros(on.shape, "f4")
+    probability[20:40, 30:50] = 0.8
+    shown = ProbabilityMap((Pair.parse("20190101_20190113"),), probability, 1, 1)
+    level = Threshold(value=0.5, unit="pixels", chosen_on="validation", model="m", split_sha256="0")
+
+    def drawn(threshold):
+        phase = np.ones(on.shape, "f4")
+        figure = draw_map_figure(shown, phase, on, "map", threshold=threshold, simulated=False)
+        FigureCanvasAgg(figure).draw()
+        texts = [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+        return texts, [item for item in figure.axes[1].collections if isinstance(item, ContourSet)]
+
+    texts, [line] = drawn(level)
+    assert any(text.endswith("° E") for text in texts)
+    assert any(text.endswith("° N") for text in texts)
+    assert texts.count("2 km") == 2
+    assert {"wrapped phase (rad)", "probability of deformation"} <= set(texts)
+    assert "line: threshold 0.5, chosen on validation; 7.1% of the pixels with data are above it" in texts
+    west, south, east, north = line.get_paths()[0].get_extents().extents
+    assert (west, east) == pytest.approx((on.longitudes[29:31].mean(), on.longitudes[49:51].mean()), abs=5e-4)
+    assert (north, south) == pytest.approx((on.latitudes[19:21].mean(), on.latitudes[39:41].mean()), abs=5e-4)
+    texts, lines = drawn(level.model_copy(update={"value": 0.9}))
+    assert lines == []
+    assert any("nowhere reached, the highest probability is 0.8" in text for text in texts)
+    texts, lines = drawn(None)
+    assert any(text.startswith("no contour: the run's threshold is not known") for text in texts)
