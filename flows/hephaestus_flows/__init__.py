@@ -1,10 +1,12 @@
 """Thin Prefect flows over :mod:`hephaestus_build.pipeline.stages`."""
 
+import os
 import sys
 import warnings
 
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.extras import check_extra
+from hephaestus_build.core.machine.home import find_home
 from hephaestus_build.core.machine.start import prepare_environment
 from hephaestus_build.core.plain_text import sanitize_text
 
@@ -20,6 +22,14 @@ except HephaestusError as error:
     if _IS_COMMAND:
         sys.exit(str(error))
     raise ModuleNotFoundError(str(error), name="prefect") from None
+
+if find_home() is None and (prefect_home := os.environ.get("PREFECT_HOME")):
+    os.environ["HOME"] = prefect_home  # Prefect asks for a home even where it does not use it
+elif find_home() is None and _IS_COMMAND:
+    sys.exit(
+        "hephaestus: Prefect keeps its database in the home folder, and this user has none (neither HOME nor "
+        "the list of users names one): set PREFECT_HOME to a folder"
+    )
 
 if _IS_COMMAND:
     # commands that need its home say so themselves

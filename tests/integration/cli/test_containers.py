@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,22 @@ def test_a_home_that_can_be_written_to_stays_matplotlibs(
     provide_matplotlib_folder()
     assert "MPLCONFIGDIR" not in os.environ
     assert "XDG_CACHE_HOME" not in os.environ
+
+
+@pytest.mark.skipif(find_spec("prefect") is None, reason="needs the extra flows")
+@pytest.mark.parametrize("named", [False, True])
+def test_prefect_needs_a_folder_where_there_is_no_home(tmp_path: Path, named: bool) -> None:
+    start = START.split("sys.argv[0]")[0] + (
+        "import runpy\nsys.argv = ['-m', 'nonsense']\n"
+        "runpy.run_module('hephaestus_flows.build_frame', run_name='__main__', alter_sys=True)\n"
+    )
+    home = {"PREFECT_HOME": str(tmp_path / "prefect")} if named else {}
+    done = subprocess.run(
+        [sys.executable, "-c", start], cwd=tmp_path, env=BARE | home,
+        capture_output=True, text=True, check=False, timeout=240,
+    )  # fmt: skip
+    said = "is not a frame id" if named else "set PREFECT_HOME to a folder"
+    assert said in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (2 if named else 1)
+    assert {path.name for path in tmp_path.iterdir()} <= {"prefect"}
