@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import typer.main
 
 import toy_benchmark
 import toy_cube
-from annotation_files import good_file, tar_of
+from annotation_files import good_file, quiet_file, tar_of
 from checkout import ROOT
 from doc_pages import blocks, hephaestus_arguments, pages, shell_commands
 from hephaestus_build.cli import app
@@ -23,6 +26,44 @@ from hephaestus_build.cli import app
 NOT_RUN: dict[str, int] = {"README.md": 1, "docs/architecture.md": 1, "docs/qgis.md": 1, "docs/readers.md": 4}
 #: What is made smaller so that a block ends soon, by page.
 SHORTENED = {"docs/training.md": (("num_workers=2", "num_workers=0"), ("range(10)", "range(1)"))}
+
+REAL_FRAME, SIMULATED_FRAME = "124D_04854_171313", "198A_00210_131313"
+#: What the stand-ins have in place of what lines of the shell name.
+STAND_INS = {
+    "20160909_20160921": "20190106_20190118",
+    "20160909_20161003": "20190106_20190130",
+    "path/to/cube.zarr": f"data/cubes/{REAL_FRAME}.zarr",
+    "portal/": "portal/ --epochs 2 --frame 198A_00210_131313",
+}
+#: Why lines of `hephaestus` are not run, and how many there are.
+LEFT_OUT = {
+    "asks the real archives": 16,
+    "trains, or needs what was trained": 8,
+    "serves until it is stopped": 2,
+    "is part of a script that is not run": 1,
+    "needs another cube of the real archives": 1,
+}
+#: Other programs that lines of the shell run, and why they are not run here; :data:`PLAIN` ones are.
+OTHER_PROGRAMS = {
+    "make": "test_make_has_the_targets_that_pages_name",
+    "pip": "installs",
+    "uvx": "installs",
+    "podman": "needs podman",
+    "systemctl": "needs systemd",
+    "journalctl": "needs systemd",
+    "rsync": "copies to another machine",
+    "prefect": "needs a server; tests/integration/flows",
+    "gdalinfo": "tests/integration/readers",
+    "LiCSBAS01_get_geotiff.py": "needs LiCSBAS",
+    "LiCSBAS02_ml_prep.py": "needs LiCSBAS",
+    "git": "docs/architecture.md",
+    "python": "python -m pytest",
+    "source": "needs an environment",
+    ".ci/run": "runs the tests",
+    "pre-commit": "installs",
+}
+#: Programs of any machine: blocks of these and `hephaestus` alone are run by bash.
+PLAIN = {"cat", "cut", "hephaestus", "jq", "ln", "mkdir", "tail"}
 
 PYTHON = [page for page in pages() if any(block.language == "python" for block in blocks(page))]
 COMMANDS = [
@@ -36,23 +77,37 @@ COMMANDS = [
 
 @pytest.fixture(scope="module")
 def documented_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with all inputs of the examples: cubes, annotations, a split, an export."""
+    """A folder after `make cubes`, with stand-ins for a cube and annotations of the real archives."""
     folder = tmp_path_factory.mktemp("docs")
     work, data = folder / "work", folder / "work" / "data"
-    pairs = ("20190604_20190616", "20190604_20190628", *toy_cube.PAIRS)
-    with patch.object(toy_cube, "PAIRS", pairs):
-        toy_cube.toy_cube(data / "simulated" / "cubes", pairs=pairs)
-    toy_benchmark.toy_cubes(data / "cubes", frame="124D_04854_171313", secondaries=3)
+    work.mkdir()
     hawaii = {"frameID": "087D_07004_060904", "primary_date": "20180517", "secondary_date": "20180529"}
-    tar_of(data / "annotations.tar.gz", {"1.json": good_file(**hawaii)})
     with contextlib.chdir(work):
-        _run("splits", "write", "strict-temporal", "--cubes", "data/cubes", "--data-dir", "data")
-        _run("export", "124D_04854_171313", "--to", "geotiff", "--out", "export/", "--data-dir", "data")
+        assert _run(*_command_of_make_cubes()) == 0
+        toy_benchmark.toy_cubes(data / "cubes", frame=REAL_FRAME, secondaries=3)
+        files = {"1.json": good_file(**hawaii)}
+        for number, day in enumerate(("18", "30"), 2):
+            pair = {"primary_date": "20190106", "secondary_date": f"201901{day}"}
+            files[f"{number}.json"] = quiet_file(number, frameID=REAL_FRAME, **pair)
+        tar_of(data / "annotations.tar.gz", files)
+        shutil.copy(data / "simulated" / "runs.jsonl", data / "runs.jsonl")
+        assert _run("splits", "write", "strict-temporal", "--cubes", "data/cubes", "--data-dir", "data") == 0
+        assert _run("export", REAL_FRAME, "--to", "geotiff", "--out", "export/", "--data-dir", "data") == 0
     return folder
 
 
-def _run(*words: str) -> None:
-    assert not typer.main.get_command(app)(list(words), standalone_mode=False)
+def _command_of_make_cubes() -> list[str]:
+    """Return the arguments of the command that the Makefile runs for `make cubes`."""
+    recipe = re.search(r"^cubes:.*\n\t(.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert recipe is not None
+    command = recipe[1].replace("$(if $(FRAME),$(FRAME),--simulated)", "--simulated")
+    words = re.search(r"/hephaestus ([\w -]+)\)", command)
+    assert words is not None, command
+    return words[1].split()
+
+
+def _run(*words: str) -> int:
+    return typer.main.get_command(app)(list(words), standalone_mode=False) or 0
 
 
 @pytest.fixture
@@ -84,7 +139,7 @@ def run_page(page: str) -> dict[str, Any]:
 def test_python_on_a_page_runs(page: str) -> None:
     names = run_page(page)
     if "cube" in names:
-        assert names["cube"].attrs["frame"] in (toy_cube.FRAME, "124D_04854_171313")
+        assert names["cube"].attrs["frame"] in (SIMULATED_FRAME, REAL_FRAME)
 
 
 def test_the_loader_works_in_ones_own_training(work: Path) -> None:
@@ -122,6 +177,100 @@ def test_a_command_line_is_accepted(words: list[str]) -> None:
     assert not context.args
 
 
+def why_left_out(words: list[str]) -> str:
+    """Return why a line of `hephaestus` cannot run offline; empty if it can."""
+    if words[0] == "benchmark":
+        return "trains, or needs what was trained"
+    if words[:2] == ["archive", "serve"]:
+        return "serves until it is stopped"
+    if any(word.startswith("$") for word in words):
+        return "is part of a script that is not run"
+    if words == ["inspect", "mauna_loa"]:
+        return "needs another cube of the real archives"
+    asks = words[0] in ("plan", "build", "watch") or "--upstream" in words or words[1:] == ["fetch"]
+    return "asks the real archives" if asks and "--simulated" not in words else ""
+
+
+def runnable(words: list[str]) -> list[str]:
+    """Return a line with stand-ins, without what stands for something of one's own (NAME, --cubes FOLDER)."""
+    kept: list[str] = []
+    for word in words:
+        if re.fullmatch(r"[A-Z]+(\.\.\.)?\]?", word):
+            if kept[-1].startswith("--"):
+                kept.pop()
+        else:
+            kept += STAND_INS.get(word, word).split()
+    return kept
+
+
+SHELL_PAGES = sorted({page for page, words in COMMANDS if not why_left_out(words)})
+
+
+@pytest.mark.parametrize("page", SHELL_PAGES)
+@pytest.mark.usefixtures("work")
+def test_lines_of_the_shell_run(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree("export")  # which lines of the page make themselves
+    monkeypatch.setattr(
+        "hephaestus_build.simulation.server.static_export.write_static_archive", _write_little
+    )
+    for words in (words for name, words in COMMANDS if name == page and not why_left_out(words)):
+        assert _run(*runnable(words)) == 0, words
+
+
+def _write_little(archive: Any, folder: Path, **_: Any) -> int:
+    """Stand for `archive write`, which writes for a minute (tests/integration/simulation)."""
+    folder.mkdir()
+    return len(archive.world.frames)
+
+
+def test_lines_that_are_not_run_are_counted() -> None:
+    found = Counter(why_left_out(words) for _, words in COMMANDS)
+    del found[""]
+    assert found == LEFT_OUT
+
+
+def test_every_other_program_is_run_or_has_its_reason() -> None:
+    for page in [*pages(), "CONTRIBUTING.md"]:
+        for block in blocks(page):
+            if block.language in ("sh", "bash", "console"):
+                assert programs_of(block.code) <= {*OTHER_PROGRAMS, *PLAIN, *SHELL_WORDS}, (
+                    f"{page}:{block.line}"
+                )
+
+
+def programs_of(code: str) -> set[str]:
+    """Return the programs that lines of the shell run; the text of a here-document is none."""
+    code = re.sub(r"<<'(\w+)'\n.*?\n\1\n", "\n", code, flags=re.DOTALL)
+    lines = (words for words in shell_commands(code) if words and words[0] and "=" not in words[0])
+    return {words[0] for words in lines}
+
+
+#: Words of bash in scripts of a cluster and of LiCSBAS.
+SHELL_WORDS = {"srun", "[", "exit", "export", "for", "do", "done", "cd", "grep", "mv"}
+PLAIN_BLOCKS = [
+    pytest.param(block.code, id=f"{page}:{block.line}")
+    for page in pages()
+    for block in blocks(page)
+    if block.language == "sh" and (used := programs_of(block.code)) <= PLAIN and used - {"hephaestus"}
+]
+
+
+@pytest.mark.parametrize("code", PLAIN_BLOCKS)
+@pytest.mark.usefixtures("work")
+def test_lines_of_any_shell_run(code: str) -> None:
+    if missing := [name for name in programs_of(code) if not shutil.which(name, path=PATH)]:
+        pytest.skip(f"needs {', '.join(missing)}")
+    environment = {**os.environ, "PATH": PATH}
+    subprocess.run(["bash", "-euo", "pipefail", "-c", code], check=True, env=environment)
+
+
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def test_the_blocks_of_any_shell_are_found() -> None:
+    assert len(PLAIN_BLOCKS) == 4
+
+
 def test_the_pages_have_their_command_lines() -> None:
     assert len(COMMANDS) >= 40
     assert {words[0] for _, words in COMMANDS} >= {
@@ -136,7 +285,7 @@ def test_the_pages_have_their_command_lines() -> None:
 
 def test_make_has_the_targets_that_pages_name() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    for page in pages():
+    for page in [*pages(), "CONTRIBUTING.md"]:
         for block in blocks(page):
             if block.language in ("sh", "bash", "console"):
                 for words in shell_commands(block.code):

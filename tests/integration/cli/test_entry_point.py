@@ -55,6 +55,12 @@ def test_help_names_every_command_without_loading_any_of_them():
     assert "'numpy'" not in done.stdout
 
 
+def test_the_package_is_run_as_a_module_under_its_name():
+    command = [sys.executable, "-m", "hephaestus_build", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n", 1)[0] == "Usage: python -m hephaestus_build [OPTIONS] COMMAND [ARGS]..."
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself(name):
     done = RUN.invoke(app, [name, "--help"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,10 @@ SAID = {
 COMMAND = [sys.executable, "-m", "hephaestus_build"]
 #: Additional seconds allowed on a busy machine.
 BUSY = 60.0
+
+
+#: Lines that tell how far a slow machine is, and the summary of a round of `watch`.
+PROGRESS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ |round \d+: ")
 
 
 class Started:
@@ -60,7 +65,8 @@ class Started:
             _, err = self.process.communicate(timeout=240)
         finally:
             self.process.kill()
-        return self.process.returncode, err.splitlines(), time.monotonic() - clock
+        lines = [line for line in err.splitlines() if not PROGRESS.match(line)]
+        return self.process.returncode, lines, time.monotonic() - clock
 
 
 def python(work: str, grace: float = 300.0) -> Started:
