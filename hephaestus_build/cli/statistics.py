@@ -78,9 +78,9 @@ def update(
     if missing := statistics.missing:
         names = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
         raise MissingProductsError(
-            f"{count_of(sum(missing.values()), 'training sample')} of "
-            f"{count_of(len(missing), 'frame')} ({names}) "
-            "in no cube here; build with `hephaestus build FRAME`, then run the same command again"
+            f"in no cube here: {count_of(sum(missing.values()), 'training sample')} of "
+            f"{count_of(len(missing), 'frame')} ({names}); build them with `hephaestus build FRAME`, then run "
+            "the same command again"
         )
 
 
