@@ -79,8 +79,8 @@ def update(
         names = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
         raise MissingProductsError(
             f"in no cube here: {count_of(sum(missing.values()), 'training sample')} of "
-            f"{count_of(len(missing), 'frame')} ({names}); build them with `hephaestus build FRAME`, then run "
-            "the same command again"
+            f"{count_of(len(missing), 'frame')} ({names}); build them with `hephaestus build FRAME`, "
+            "then run the same command again"
         )
 
 
