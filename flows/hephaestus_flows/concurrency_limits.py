@@ -27,7 +27,7 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 
-from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.plain_text import count_of, sanitize_text
 
 #: Largest number of concurrent tasks per archive, over all processes of one Prefect server, by tag.
 CONCURRENCY_LIMITS = {"licsar": 2, "cds": 2}
@@ -101,7 +101,7 @@ def describe_wait(tag: str, flow_run_id: UUID | None = None) -> str:
             f"{limit.limit}` free them"
         )
     if len(holders) > len(names):
-        names.append(f"{len(holders) - len(names)} more" if names else f"{len(holders)} tasks")
+        names.append(f"{len(holders) - len(names)} more" if names else count_of(len(holders), "task"))
     return (
         f"{taken} ({', '.join(names)}): the run goes on when one is free, those of a killed process within "
         f"75 s; `prefect concurrency-limit create {tag} {limit.limit + 1}` allows one more"

@@ -125,7 +125,7 @@ def _run_on_terminal(command: list[str], environment: dict[str, str]) -> bytes:
 def test_one_line_a_row_in_a_pipe(in_a_pipe: dict[str, str], command: str) -> None:
     found = json.loads(in_a_pipe[f"{command} --json"])
     rows = next(value for name, value in found.items() if name in ("pairs", "frames", "splits"))
-    key = next(name for name in ("pair", "frame", "id", "name") if name in rows[0])
+    key = next(name for name in ("pair", "frame", "split") if name in rows[0])
     lines = in_a_pipe[command].splitlines()[1 : len(rows) + 1]
     assert [line.split()[0] for line in lines] == [row[key] for row in rows]
 
