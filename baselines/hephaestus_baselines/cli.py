@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hephaestus_build.cli.console import err, out, print_fields, print_json, print_notice, worst_exit_code
+from hephaestus_build.cli.console import (
+    err,
+    out,
+    print_fields,
+    print_json,
+    print_notice,
+    print_table,
+    worst_exit_code,
+)
 from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, MixedOption
 from hephaestus_build.core.errors import MissingProductsError, UsageError
 from hephaestus_build.core.extras import check_extra
@@ -29,6 +37,8 @@ from hephaestus_build.core.terminal import sanitize_lines
 from hephaestus_build.cube.discovery import BENCHMARK_FOLDER, find_cube, select_cubes, settings_for_cube
 
 if TYPE_CHECKING:
+    from hephaestus_baselines.detectability.detectability_report import DetectabilityReport
+    from hephaestus_baselines.detectability.detection_limits import DetectionLimit
     from hephaestus_baselines.experiments.cost_estimate import CostEstimate
     from hephaestus_baselines.experiments.experiment_grid import ExperimentGrid, RunOutcome
 
@@ -249,6 +259,107 @@ def predict(
         print_json({"maps": [item.to_json() for item in written]})
     else:
         err.print(f"{count_of(made, 'map')} written to {folder}, {len(written) - made} already there")
+
+
+@app.command()
+def detectability(
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint: best.ckpt in the folder of a run.")],
+    cubes: BenchmarkCubesOption = None,
+    simulated: BenchmarkSimulatedOption = False,
+    mixed: MixedOption = False,
+    places: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Places for each frame, each with one source.")
+    ] = 60,
+    false_alarms: Annotated[
+        float,
+        typer.Option(
+            "--false-alarms", min=0.001, max=0.5, help="Share of quiet windows that may raise an alarm."
+        ),
+    ] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of places, sources and noise.")] = 0,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder of the report. Default: detectability/ beside the checkpoint.")
+    ] = None,
+    device: DeviceOption = "auto",
+    unsealed: Annotated[
+        bool, typer.Option("--unsealed", help="Accept a checkpoint without a seal, as of other programs.")
+    ] = False,
+    unchecked: UncheckedOption = False,
+    data_dir: DataDirOption = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Measure how small a deformation a model finds: known sources are added to quiet interferograms."""
+    check_extra("baselines", "the benchmark")
+    from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
+    from hephaestus_baselines.data.simulated_cubes import ensure_benchmark_cubes
+    from hephaestus_baselines.detectability.detectability_report import write_detectability
+    from hephaestus_baselines.detectability.injection_experiment import measure_detectability
+    from hephaestus_baselines.mapping.predict_frame import require_checkpoint
+
+    if cubes and simulated:
+        raise UsageError("--simulated uses its own cubes: leave out --cubes or --simulated")
+    require_checkpoint(checkpoint)
+    settings = load_settings(data_dir=data_dir)
+    with show_progress_bars() as listener:
+        if simulated:
+            cubes = ensure_benchmark_cubes(settings, listener=listener)
+        taken = select_cubes(settings, [cubes] if cubes else [], mixed=mixed)
+        if taken.notice:
+            print_notice(taken.notice)
+        report, injected = measure_detectability(
+            checkpoint,
+            {store.stem: store for store in taken.stores},
+            places=places,
+            false_alarms=false_alarms,
+            seed=seed,
+            device=device,
+            unsealed=unsealed,
+            mixed=mixed,
+            checker=None if unchecked else CubeIntegrityChecker(None, listener),
+            listener=listener,
+        )
+    paths = write_detectability(to or checkpoint.parent / "detectability", report, injected)
+    if not report.same_split:
+        print_notice(
+            f"the split of these cubes is not that of training: some interferograms of their {report.split} "
+            "test part may have been trained on"
+        )
+    if as_json:
+        print_json({**report.model_dump(mode="json"), "files": [str(path) for path in paths]})
+        return
+    _print_detectability(report)
+    for path in paths:
+        err.print(str(path))
+
+
+def _print_detectability(report: DetectabilityReport) -> None:
+    marked = " (simulated)" if report.simulated else ""
+    achieved = f"{report.test_false_alarms} of {report.test_windows} windows of the test part"
+    print_fields(
+        f"detection of added sources{marked}",
+        {
+            "model": report.model,
+            "alarm above": f"{report.threshold:.4f}, which {report.false_alarm_rate:.1%} of "
+            f"{report.validation_windows} quiet validation windows exceed",
+            "without a source": f"{achieved} raise an alarm, as a model that looks at no image would",
+        },
+    )
+    groups = {"all": {"all places": report.all}, "frame": report.by_frame, "source": report.by_kind}
+    groups |= {"extent": report.by_extent, "coherence": report.by_coherence}
+    rows = [
+        [kind, name, str(curve.places), *(_format_limit(limit) for limit in curve.limits)]
+        for kind, curves in groups.items()
+        for name, curve in curves.items()
+    ]
+    print_table(["by", "", "places", "half found from", "9 of 10 found from"], rows)
+
+
+def _format_limit(limit: DetectionLimit) -> str:
+    if math.isnan(limit.displacement_cm):
+        return limit.note.split(",")[0]
+    low = "below" if math.isnan(limit.low_cm) else f"{limit.low_cm:.2g}"
+    high = "more" if math.isnan(limit.high_cm) else f"{limit.high_cm:.2g}"
+    return f"{limit.displacement_cm:.2g} cm ({low} to {high}), {limit.fringes:.2g} fringes"
 
 
 def _find_cube_to_map(target: str, settings: Settings) -> Path:

@@ -123,6 +123,10 @@ class WindowReader:
         """Rows and columns of the frame."""
         return self.grid.shape
 
+    def has_variable(self, name: str) -> bool:
+        """Return whether the cube has a variable of this name."""
+        return name in self._metadata
+
     def image_storage(self, variable: str) -> _ImageStorage:
         """Return how the images of `variable` are stored."""
         if variable not in self._image_storages:

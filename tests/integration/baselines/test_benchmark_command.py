@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import rasterio
@@ -22,6 +23,7 @@ import hephaestus_baselines.reporting.run_figures
 import hephaestus_baselines.training.trainer
 from checkout import ROOT
 from hephaestus_baselines.cli import format_command, parse_fields, parse_part
+from hephaestus_baselines.detectability.detectability_report import detectability_json_schema
 from hephaestus_baselines.experiments.experiment_grid import RunOutcome
 from hephaestus_build.cli import run_console_script
 from hephaestus_build.core.errors import UsageError
@@ -451,3 +453,26 @@ def test_splits_that_are_no_folds_are_refused_before_training(tmp_path, capsys):
     tiny_preset(tmp_path / "tiny.yaml", splits=["strict-temporal", "unseen-event"])
     assert hephaestus(*run(tmp_path)) == 2
     assert "its splits are not folds of one split" in capsys.readouterr().err
+
+
+def test_detectability_of_a_trained_model_is_measured_written_and_marked_simulated(home, tmp_path, capfd):
+    options = ["--checkpoint", checkpoint(home, "segmentation"), "--cubes", home / "cubes", "--places", "5"]
+    options += ["--false-alarms", "0.2", "--to", tmp_path / "report"]
+    assert hephaestus("benchmark", "detectability", *options) == 0
+    shown = capfd.readouterr().out
+    assert "(simulated)" in shown
+    assert "half found from" in shown
+    assert hephaestus("benchmark", "detectability", *options, "--json") == 0
+    printed = json.loads(capfd.readouterr().out)
+    files = [Path(path) for path in printed.pop("files")]
+    assert [path.suffix for path in files] == [".json", ".csv", ".png"]
+    assert json.loads(files[0].read_text()) == printed
+    assert printed["same_split"]
+    assert printed["all"]["places"] == 5
+    with (ROOT / "schemas" / "detectability.json").open() as schema:
+        jsonschema.validate(printed, json.load(schema))
+
+
+def test_the_schema_of_detectability_is_that_of_the_code():
+    stored = json.loads((ROOT / "schemas" / "detectability.json").read_text())
+    assert stored == detectability_json_schema()

@@ -1,0 +1,273 @@
+"""What is reported of a model's detectability, as JSON, CSV and a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from pydantic import Field
+
+from hephaestus_baselines.detectability.detection_limits import DetectionCurve
+from hephaestus_baselines.evaluation.result_schema import ResultModel, SanitizedText
+from hephaestus_baselines.reporting.prediction_figures import add_heading, make_figure, set_margins
+from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
+from hephaestus_build.report.style import GREY, INK, PALE, style_axes
+
+DETECTABILITY_FORMAT: Literal["hephaestus-detectability/1"] = "hephaestus-detectability/1"
+#: Maximum number of frames that are drawn, those with the smallest limits first.
+_MAX_FRAMES = 8
+
+
+class DetectabilityReport(ResultModel):
+    """Detection of known sources that were added to quiet interferograms (``detectability.json``)."""
+
+    format: Literal["hephaestus-detectability/1"] = DETECTABILITY_FORMAT
+    simulated: bool = Field(description="Whether any interferogram is simulated.")
+    trained_on_simulated: bool
+    model: SanitizedText = Field(description="Key of the run.")
+    checkpoint: str = Field(description="SHA-256 of the checkpoint.")
+    task: Literal["classification", "segmentation"]
+    steps: int = Field(description="Interferograms of an item; a source moves in all of them.")
+    split: SanitizedText
+    same_split: bool = Field(
+        description="Whether the split is that of training; if not, some of the test part may be known."
+    )
+    tiling: str
+    seed: int
+    false_alarm_rate: float = Field(description="Share of quiet validation windows that may raise an alarm.")
+    threshold: float = Field(description="Windows with a higher score raise an alarm.")
+    validation_windows: int
+    test_windows: int = Field(description="Windows of the test part that were scored without a source.")
+    test_false_alarms: int = Field(
+        description="How many of them raise an alarm: what a model that looks at no image finds, too."
+    )
+    displacements_cm: list[float]
+    all: DetectionCurve
+    by_frame: dict[str, DetectionCurve]
+    by_kind: dict[str, DetectionCurve]
+    by_extent: dict[str, DetectionCurve] = Field(
+        description="By thirds of the area that moves at least half as much as the most."
+    )
+    by_coherence: dict[str, DetectionCurve] = Field(
+        description="By thirds of the mean coherence of that area."
+    )
+
+
+def detectability_json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the report, stored as ``schemas/detectability.json``."""
+    content = DetectabilityReport.model_json_schema(mode="serialization")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **content,
+        "title": "Detectability of a model",
+        "description": "detectability.json: see docs/detectability.md. Written from DetectabilityReport.",
+    }
+
+
+@dataclass(frozen=True)
+class InjectedPlace:
+    """A place, its source and its scores.
+
+    Attributes
+    ----------
+    frame : str
+    pairs : tuple of str
+    row, column : int
+        Pixel of the frame above the source.
+    kind : str
+    depth : float
+        Metres.
+    unit_volume : float
+        Volume change for a largest displacement of one metre, cubic metres; it grows linearly.
+    shape : dict of str to float
+        Further parameters of the source (length, width, strike, dip, elongation).
+    extent_km2 : float
+    coherence : float
+    quiet_score : float
+        Score of the window without the source.
+    scores : tuple of float
+        Score for each displacement.
+    """
+
+    frame: str
+    pairs: tuple[str, ...]
+    row: int
+    column: int
+    kind: str
+    depth: float
+    unit_volume: float
+    shape: dict[str, float]
+    extent_km2: float
+    coherence: float
+    quiet_score: float
+    scores: tuple[float, ...]
+
+
+def write_detectability(
+    folder: Path, report: DetectabilityReport, places: Sequence[InjectedPlace]
+) -> list[Path]:
+    """Write ``detectability.json``, ``.csv`` (a row for each place and displacement) and ``.png``.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folder of the files; made if it does not exist.
+    report : DetectabilityReport
+    places : sequence of InjectedPlace
+
+    Raises
+    ------
+    HephaestusError
+        If a file cannot be written.
+    """
+    picture = io.BytesIO()
+    draw_detectability(report).savefig(picture, format="png", metadata={"Software": None})
+    contents = {
+        "detectability.json": report.model_dump_json(indent=2).encode() + b"\n",
+        "detectability.csv": _format_places(report, places).encode(),
+        "detectability.png": picture.getvalue(),
+    }
+    with translate_os_errors(f"{report.model}: writing {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            write_atomic(folder / name, content)
+    return [folder / name for name in contents]
+
+
+def _format_places(report: DetectabilityReport, places: Sequence[InjectedPlace]) -> str:
+    shapes = ("length", "width", "strike", "dip", "elongation")
+    stream = io.StringIO()
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerow(
+        [
+            "frame", "pairs", "row", "column", "kind", "depth_m", "volume_m3",
+            *(f"{name}_m" if name in ("length", "width") else f"{name}_deg" if name != "elongation" else name
+              for name in shapes),
+            "extent_km2", "coherence", "displacement_cm", "score", "alarm",
+        ]
+    )  # fmt: skip
+    for place in places:
+        known = [
+            place.frame, " ".join(place.pairs), place.row, place.column, place.kind, f"{place.depth:.1f}",
+        ]  # fmt: skip
+        shape = [f"{place.shape[name]:.6g}" if name in place.shape else "" for name in shapes]
+        seen = [f"{place.extent_km2:.4g}", f"{place.coherence:.4g}"]
+        trials = zip([0.0, *report.displacements_cm], [place.quiet_score, *place.scores], strict=True)
+        for displacement, score in trials:
+            volume = f"{place.unit_volume * displacement / 100:.8g}"
+            alarm = int(score > report.threshold)
+            table.writerow([*known, volume, *shape, *seen, f"{displacement:g}", f"{score:.7g}", alarm])
+    return stream.getvalue()
+
+
+def draw_detectability(report: DetectabilityReport) -> Figure:
+    """Draw the curve of all places with its interval, and those of frames, kinds, extent and coherence.
+
+    Parameters
+    ----------
+    report : DetectabilityReport
+    """
+    figure = make_figure(11.2, 6.4)
+    grid = figure.add_gridspec(2, 4)
+    set_margins(figure, left=0.6, right=0.2, bottom=0.62, wspace=0.3, hspace=0.42)
+    main = figure.add_subplot(grid[:, :2])
+    _draw_curve(main, report.all, INK, "all places", interval=True)
+    limits = [limit for limit in report.all.limits if not np.isnan(limit.displacement_cm)]
+    for limit in limits:
+        main.vlines(limit.displacement_cm, 0, 100 * limit.share, color=GREY, linewidth=0.8, linestyle=":")
+        main.annotate(
+            f"{limit.displacement_cm:.2g} cm", (limit.displacement_cm, 100 * limit.share), xytext=(6, -3),
+            textcoords="offset points", fontsize=9, color=INK,
+        )  # fmt: skip
+    achieved = 100 * report.test_false_alarms / max(report.test_windows, 1)
+    main.axhline(achieved, color=GREY, linewidth=1, linestyle="--")
+    main.annotate(
+        f"without a source: {achieved:.1f} %", (0.98, achieved), xycoords=("axes fraction", "data"),
+        xytext=(0, 4), textcoords="offset points", ha="right", fontsize=8, color=GREY,
+    )  # fmt: skip
+    fringes = main.secondary_xaxis("top", functions=_fringe_scale(report))
+    fringes.set_xlabel("fringes", fontsize=8, color=INK)
+    fringes.tick_params(labelsize=8, length=3, color=PALE, labelcolor=INK)
+    fringes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    fringes.xaxis.set_minor_formatter(NullFormatter())
+    _style(main, "share of sources found, %")
+    groups = {
+        "by kind of source": report.by_kind,
+        "by extent": report.by_extent,
+        "by coherence": report.by_coherence,
+        "by frame": _first_frames(report.by_frame),
+    }
+    for place, (title, curves) in enumerate(groups.items()):
+        axes = figure.add_subplot(grid[place // 2, 2 + place % 2])
+        for number, (name, curve) in enumerate(curves.items()):
+            colour, marker = (known[number % len(known)] for known in (_COLORS, _MARKERS))
+            _draw_curve(axes, curve, colour, name, marker=marker)
+        axes.set_title(title, fontsize=9, color=INK, loc="left")
+        axes.legend(fontsize=6.5, frameon=False, loc="upper left", handlelength=1.8)
+        _style(axes, "")
+    add_heading(
+        figure,
+        f"Detection of added sources at {100 * report.false_alarm_rate:g} % false alarms: {report.model}",
+        report.simulated,
+    )
+    return figure
+
+
+# colours that people with each kind of colour blindness tell apart (Okabe and Ito), with a marker each
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def _first_frames(curves: dict[str, DetectionCurve]) -> dict[str, DetectionCurve]:
+    def limit(curve: DetectionCurve) -> float:
+        value = curve.limits[0].displacement_cm
+        return float("inf") if np.isnan(value) else value
+
+    order = sorted(curves, key=lambda frame: limit(curves[frame]))
+    return {frame: curves[frame] for frame in order[:_MAX_FRAMES]}
+
+
+def _draw_curve(
+    axes: Any, curve: DetectionCurve, color: str, label: str, *, interval: bool = False, marker: str = "o"
+) -> None:
+    displacement = [point.displacement_cm for point in curve.points]
+    share = [100 * point.detected / max(point.cases, 1) for point in curve.points]
+    axes.plot(
+        displacement, share, color=color, marker=marker, markersize=4, linewidth=1.6,
+        label=f"{label} ({curve.places})",
+    )  # fmt: skip
+    if interval:
+        low, high = ([100 * getattr(point, name) for point in curve.points] for name in ("low", "high"))
+        axes.fill_between(displacement, low, high, color=color, alpha=0.15, linewidth=0)
+
+
+def _fringe_scale(report: DetectabilityReport) -> tuple[Any, Any]:
+    point = report.all.points[0]
+    factor = point.fringes / point.displacement_cm
+
+    def to_fringes(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.asarray(values) * factor
+
+    def to_centimetres(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.asarray(values) / factor
+
+    return to_fringes, to_centimetres
+
+
+def _style(axes: Any, label: str) -> None:
+    axes.set_xscale("log")
+    axes.set_ylim(-2, 102)
+    axes.set_xlabel("largest displacement in line of sight, cm", fontsize=8, color=INK)
+    axes.set_ylabel(label, fontsize=8, color=INK)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    style_axes(axes)
+    axes.grid(True, color=PALE, alpha=0.3, linewidth=0.5)

@@ -1,0 +1,155 @@
+"""Tests of detectability on cubes, with models of which it is known what they see."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hephaestus_baselines.config.run_config import Recipe
+from hephaestus_baselines.detectability import injection_experiment
+from hephaestus_baselines.detectability.detectability_report import (
+    DetectabilityReport,
+    InjectedPlace,
+    write_detectability,
+)
+from hephaestus_baselines.detectability.injection_experiment import DISPLACEMENTS, measure_detectability
+from hephaestus_baselines.training.inference import TrainedModel
+from hephaestus_build.core.errors import HephaestusError
+from toy_benchmark import FRAME, toy_cubes
+from toy_training import toy_recipe
+
+
+class FringeCounter(nn.Module):
+    """The mean turn of the phase from pixel to pixel: the more fringes, the surer."""
+
+    def forward(self, channels: Tensor) -> Tensor:
+        sine, cosine = channels[:, 0], channels[:, 1]
+        turn = (cosine[..., 1:] - cosine[..., :-1]) ** 2 + (sine[..., 1:] - sine[..., :-1]) ** 2
+        sure = turn.mean((1, 2))
+        return torch.stack([torch.zeros_like(sure), sure], dim=1)
+
+
+class Blind(nn.Module):
+    """An answer that follows from the heights alone."""
+
+    def forward(self, channels: Tensor) -> Tensor:
+        sure = channels[:, 3].mean((1, 2))
+        return torch.stack([torch.zeros_like(sure), sure], dim=1)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory) -> dict[str, Path]:
+    folder = toy_cubes(tmp_path_factory.mktemp("cubes"), until=6)
+    return {FRAME: folder / f"{FRAME}.zarr"}
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    path = tmp_path / "run" / "best.ckpt"
+    path.parent.mkdir()
+    path.write_bytes(b"stands for a trained model")
+    return path
+
+
+def use_model(monkeypatch: pytest.MonkeyPatch, model: nn.Module, **fields: Any) -> Recipe:
+    recipe = toy_recipe(size=64, phase="sin-cos", **fields)
+    moments = dict.fromkeys(recipe.inputs.channels, (0.0, 1.0)) | {"dem": (1000.0, 1000.0)}
+    trained = TrainedModel(recipe, model.eval(), moments, True, "0" * 64, 1, 0.5, "average precision", 1.0)
+    # a model without weights has no device of its own
+    model.register_parameter("unused", nn.Parameter(torch.zeros(1)))
+    monkeypatch.setattr(injection_experiment, "load_trained_model", lambda *_, **__: trained)
+    return recipe
+
+
+def measure(checkpoint: Path, stores: dict[str, Path], **options: Any) -> tuple[DetectabilityReport, list]:
+    chosen = {"places": 24, "false_alarms": 0.1, "device": "cpu"} | options
+    return measure_detectability(checkpoint, stores, **chosen)
+
+
+def test_a_model_that_counts_fringes_finds_large_sources_and_no_small_ones(monkeypatch, checkpoint, stores):
+    use_model(monkeypatch, FringeCounter())
+    report, places = measure(checkpoint, stores)
+    shares = [point.detected / point.cases for point in report.all.points]
+    assert shares[0] < 0.4
+    assert shares[-1] > 0.8
+    half, nine = report.all.limits
+    assert 0.25 < half.displacement_cm <= nine.displacement_cm < 32
+    assert half.fringes == pytest.approx(half.displacement_cm / 2.773288)
+    assert report.simulated
+    assert not report.same_split
+    assert {place.kind for place in places} == {"mogi", "dyke", "sill", "spheroid"}
+    assert sum(curve.places for curve in report.by_kind.values()) == len(places) == 24
+    assert sum(curve.places for curve in report.by_coherence.values()) == 24
+
+
+def test_a_model_that_sees_no_phase_finds_no_more_than_its_false_alarms(monkeypatch, checkpoint, stores):
+    use_model(monkeypatch, Blind())
+    report, _ = measure(checkpoint, stores)
+    assert all(point.detected == report.test_false_alarms for point in report.all.points)
+    assert report.test_windows == 24
+    assert np.isnan(report.all.limits[0].displacement_cm)
+    assert report.all.limits[0].note.startswith("not found up to 32 cm")
+
+
+def test_places_sources_and_noise_depend_on_the_seed_alone(monkeypatch, checkpoint, stores):
+    use_model(monkeypatch, FringeCounter())
+    first, again, other = (measure(checkpoint, stores, places=4, seed=seed) for seed in (5, 5, 6))
+    assert first[0].model_dump_json() == again[0].model_dump_json()
+    assert first[1] == again[1]
+    assert [place.row for place in first[1]] != [place.row for place in other[1]]
+
+
+def test_a_source_moves_in_every_member_of_a_series(monkeypatch, checkpoint, stores):
+    seen: list[Tensor] = []
+    score = injection_experiment._score_windows
+
+    def record(trained, samples):
+        seen.extend(sample["phase"] for sample in samples)
+        return score(trained, samples)
+
+    monkeypatch.setattr(injection_experiment, "_score_windows", record)
+    use_model(monkeypatch, FringeCounter(), series=True)
+    measure(checkpoint, stores, places=1)
+    quiet, *moved = seen[-1 - len(DISPLACEMENTS) :]
+    assert quiet.shape == (3, 64, 64)
+    for step in range(3):
+        turned = torch.angle(torch.exp(1j * (moved[0][step] - quiet[step]).double()))
+        data = quiet[step] != 0
+        # a quarter of a centimetre is a phase of 4 pi 0.25 / 5.55
+        assert turned[data].abs().max().item() == pytest.approx(0.5664, rel=0.15)
+        assert bool((moved[-1][step][~data] == 0).all())
+
+
+def test_the_table_of_places_gives_each_source_so_that_it_can_be_computed_again(
+    monkeypatch, checkpoint, stores, tmp_path
+):
+    use_model(monkeypatch, FringeCounter())
+    report, places = measure(checkpoint, stores, places=4)
+    paths = write_detectability(tmp_path / "out", report, places)
+    assert [path.name for path in paths] == ["detectability.json", "detectability.csv", "detectability.png"]
+    with paths[1].open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert len(rows) == 4 * (1 + len(DISPLACEMENTS))
+    assert {row["kind"] for row in rows} == {"mogi", "dyke", "sill", "spheroid"}
+    largest = [row for row in rows if row["displacement_cm"] == "32"]
+    assert [float(row["volume_m3"]) for row in largest] == pytest.approx(
+        [0.32 * place.unit_volume for place in places]
+    )
+    assert all((float(row["score"]) > report.threshold) == (row["alarm"] == "1") for row in rows)
+    written = DetectabilityReport.model_validate_json(paths[0].read_text())
+    assert written.all.points == report.all.points
+    assert isinstance(places[0], InjectedPlace)
+    assert json.loads(paths[0].read_text())["simulated"] is True
+
+
+def test_a_rate_that_the_quiet_windows_cannot_measure_is_one_line(monkeypatch, checkpoint, stores):
+    use_model(monkeypatch, FringeCounter())
+    with pytest.raises(HephaestusError, match=r"a false-alarm rate of 0\.001 needs at least 1000 windows"):
+        measure(checkpoint, stores, false_alarms=0.001)
