@@ -38,7 +38,7 @@ from hephaestus_build.cube.discovery import BENCHMARK_FOLDER, find_cube, select_
 
 if TYPE_CHECKING:
     from hephaestus_baselines.detectability.detectability_report import DetectabilityReport
-    from hephaestus_baselines.detectability.detection_limits import DetectionLimit
+    from hephaestus_baselines.detectability.detection_limits import DetectionCurve, DetectionLimit
     from hephaestus_baselines.experiments.cost_estimate import CostEstimate
     from hephaestus_baselines.experiments.experiment_grid import ExperimentGrid, RunOutcome
 
@@ -300,7 +300,7 @@ def detectability(
         raise UsageError("--simulated uses its own cubes: leave out --cubes or --simulated")
     require_checkpoint(checkpoint)
     settings = load_settings(data_dir=data_dir)
-    with show_progress_bars() as listener:
+    with show_progress() as listener:
         if simulated:
             cubes = ensure_benchmark_cubes(settings, listener=listener)
         taken = select_cubes(settings, [cubes] if cubes else [], mixed=mixed)
@@ -325,7 +325,12 @@ def detectability(
             "test part may have been trained on"
         )
     if as_json:
-        print_json({**report.model_dump(mode="json"), "files": [str(path) for path in paths]})
+        kept = (
+            "model", "simulated", "same_split", "false_alarm_rate", "threshold", "test_windows",
+            "test_false_alarms",
+        )  # fmt: skip
+        described = {name: getattr(report, name) for name in kept}
+        print_json({**described, "limits": _limits_json(report), "files": [str(path) for path in paths]})
         return
     _print_detectability(report)
     for path in paths:
@@ -344,14 +349,32 @@ def _print_detectability(report: DetectabilityReport) -> None:
             "without a source": f"{achieved} raise an alarm, as a model that looks at no image would",
         },
     )
-    groups = {"all": {"all places": report.all}, "frame": report.by_frame, "source": report.by_kind}
-    groups |= {"extent": report.by_extent, "coherence": report.by_coherence}
     rows = [
         [kind, name, str(curve.places), *(_format_limit(limit) for limit in curve.limits)]
-        for kind, curves in groups.items()
-        for name, curve in curves.items()
+        for kind, name, curve in _curves(report)
     ]
     print_table(["by", "", "places", "half found from", "9 of 10 found from"], rows)
+
+
+def _curves(report: DetectabilityReport) -> list[tuple[str, str, DetectionCurve]]:
+    """Return the curves of a report, each with what its places have in common."""
+    groups = {"all": {"all places": report.all}, "frame": report.by_frame, "source": report.by_kind}
+    groups |= {"extent": report.by_extent, "coherence": report.by_coherence}
+    return [(kind, name, curve) for kind, curves in groups.items() for name, curve in curves.items()]
+
+
+def _limits_json(report: DetectabilityReport) -> list[dict[str, Any]]:
+    return [
+        {
+            "by": kind,
+            "group": name,
+            **({"frame": name} if kind == "frame" else {}),
+            "places": curve.places,
+            **limit.model_dump(mode="json"),
+        }
+        for kind, name, curve in _curves(report)
+        for limit in curve.limits
+    ]
 
 
 def _format_limit(limit: DetectionLimit) -> str:

@@ -268,4 +268,6 @@ def test_the_benchmark(tmp_path: Path, run: Session, monkeypatch: pytest.MonkeyP
     again = run("benchmark predict", cube, *where, "--new")["maps"]
     assert again
     assert not any(item["geotiff"] for item in again)
+    cubes = ["--cubes", tmp_path / "cubes", "--places", "4", "--false-alarms", "0.2"]
+    run("benchmark detectability", "--checkpoint", best, *cubes)
     run.finish()
