@@ -187,7 +187,7 @@ def test_maps_lie_beside_the_cube_and_say_where_they_come_from(home, tmp_path, c
         values = maps.deformation_probability.values
         assert maps.sizes["map"] == 4
     with xr.open_zarr(cube, chunks=None) as source:
-        first = written[0]["name"]
+        first = written[0]["pair"]
         days = {f"{axis}_date": np.datetime64(f"{text[:4]}-{text[4:6]}-{text[6:]}")
                 for axis, text in zip(("primary", "secondary"), first.split("_"), strict=True)}  # fmt: skip
         seen = source.insar_difference.sel(days).values != 0
@@ -441,7 +441,7 @@ def test_folds_are_trained_each_and_scored_together(tmp_path, capsys):
     (top / "tables.md").unlink()
     capsys.readouterr()
     assert hephaestus(*run(tmp_path, "--part", "1/2")) == 0
-    assert "no tables yet: no run has all of its 2 folds finished" in capsys.readouterr().err
+    assert "no tables yet: no run has finished all 2 folds" in capsys.readouterr().err
     assert not (top / "tables.md").exists()
     places = ["--cubes", tmp_path / "cubes", "--results", tmp_path / "results"]
     assert hephaestus("benchmark", "tables", tmp_path / "tiny.yaml", *places) == 1
