@@ -185,21 +185,33 @@ def tables(
     fields: FieldsOption = None,
     unchecked: UncheckedOption = False,
     allow_unseen: AllowUnseenOption = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown on a terminal too, as in a pipe.")
+    ] = False,
     data_dir: DataDirOption = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Write the tables and figures of all finished runs, including those copied from other machines."""
+    """Write the tables and figures of all finished runs, including those copied from other machines.
+
+    Where the cubes are gone, what needs them is left out and said: pictures of predictions, and folds that
+    are scored together.
+    """
     bench, _ = _open_experiment_grid(
-        preset, cubes, simulated, mixed, results, "1/1", weights, fields, data_dir, unchecked=unchecked
-    )
+        preset, cubes, simulated, mixed, results, "1/1", weights, fields, data_dir, unchecked=unchecked,
+        results_alone=True,
+    )  # fmt: skip
     from hephaestus_baselines.experiments.experiment_report import write_experiment_report
 
+    if bench.cubes is None:
+        print_notice(
+            f"{bench.without_cubes}; tables are made of the results alone, pictures of predictions left out"
+        )
     problems: list[str] = []
     paths = write_experiment_report(bench, problems, allow_unseen=allow_unseen)
     if as_json:
         print_json({"files": [str(path) for path in paths]})
     else:
-        _print_tables(paths)
+        _print_tables(paths, markdown=markdown)
     for problem in problems:
         print_notice(problem)
     if problems:
@@ -405,8 +417,12 @@ def _open_experiment_grid(
     fields: Sequence[str] | None,
     data_dir: Path | None,
     unchecked: bool = False,
+    results_alone: bool = False,
 ) -> tuple[ExperimentGrid, tuple[int, int]]:
-    """Return the grid that the options describe, and the part of it to execute."""
+    """Return the grid that the options describe, and the part of it to execute.
+
+    With `results_alone` cubes need not be there, and none are made.
+    """
     check_extra("baselines", "the benchmark")
     from hephaestus_baselines.config.run_config import read_preset
     from hephaestus_baselines.data.simulated_cubes import ensure_benchmark_cubes
@@ -421,7 +437,11 @@ def _open_experiment_grid(
         changes["weights"] = local_path("--weights", weights)
     chosen.make_recipes(**changes)  # reports wrong options before cubes are built
     settings = load_settings(data_dir=data_dir)
-    if simulated:
+    home = settings.for_simulated() if simulated else settings
+    known = (results or home.data_dir / "results") / chosen.name / "runs"
+    if simulated and results_alone and known.is_dir():
+        cubes = home.data_dir / BENCHMARK_FOLDER / "cubes"
+    elif simulated:
         with show_progress() as listener:
             cubes = ensure_benchmark_cubes(settings, listener=listener)
     taken = select_cubes(settings, [cubes] if cubes else [], mixed=mixed)
@@ -430,10 +450,11 @@ def _open_experiment_grid(
     bench = open_experiment_grid(
         chosen,
         taken.stores or cubes or settings.cubes_dir,
-        results or taken.settings.data_dir / "results",
+        results or (taken.settings if taken.stores else home).data_dir / "results",
         mixed=mixed,
         command=format_command(sys.argv[1:]),
         unchecked=unchecked,
+        results_alone=results_alone,
         **changes,
     )
     return bench, share
@@ -555,12 +576,27 @@ def _outcome_json(end: RunOutcome) -> dict[str, Any]:
     }
 
 
-def _print_tables(paths: Sequence[Path]) -> None:
+def _print_tables(paths: Sequence[Path], *, markdown: bool = False) -> None:
+    """Print the tables: as Markdown in a pipe or if asked for, else set for the terminal."""
     for path in paths:
         if path.suffix == ".md":
-            typer.echo(sanitize_lines(path.read_text(encoding="utf-8")))
+            text = sanitize_lines(path.read_text(encoding="utf-8"))
+            if markdown or not sys.stdout.isatty():
+                typer.echo(text)
+            else:
+                _print_rendered(text)
     for path in paths:
         err.print(str(path))
+
+
+def _print_rendered(text: str) -> None:
+    from hephaestus_baselines.reporting.plain_tables import PlainTable, plain_tables
+
+    for part in plain_tables(text):
+        if isinstance(part, PlainTable):
+            print_table(part.columns, part.rows, numbers=part.columns[1:])
+        else:
+            out.print(part)
 
 
 def _print_failures(ended: Sequence[RunOutcome]) -> None:

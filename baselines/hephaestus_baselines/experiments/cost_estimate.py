@@ -12,6 +12,7 @@ from hephaestus_baselines.data.pinned_cubes import resolve_pin
 from hephaestus_baselines.evaluation.result_schema import RunResult
 from hephaestus_baselines.experiments.experiment_grid import ExperimentGrid, select_part
 from hephaestus_baselines.reporting.published_scores import PUBLISHED_RUNTIME_HOURS
+from hephaestus_build.cube.discovery import list_cubes
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.dataset.coverage import CoverageCounts, summarize_coverage, visible_in_cubes
 from hephaestus_build.dataset.samples import Sample, count_classes, samples_from_cube
@@ -172,7 +173,7 @@ def _runtime_key(model: str, series: bool, fields: Mapping[str, Any]) -> tuple[A
 def _read_samples(bench: ExperimentGrid) -> tuple[list[Sample], bool]:
     samples, simulated = [], False
     whole = bench.make_integrity_checker()
-    for store in map(resolve_pin, sorted(bench.cubes.glob("*.zarr"))):
+    for store in map(resolve_pin, list_cubes([bench.cubes] if bench.cubes else [])):
         if whole:
             whole.check_cube(store, ())
         with open_pinned_cube(store, chunks=None) as cube:
@@ -182,7 +183,7 @@ def _read_samples(bench: ExperimentGrid) -> tuple[list[Sample], bool]:
 
 
 def _measure_coverage(bench: ExperimentGrid, recipe: Recipe, split: Split) -> dict[str, CoverageCounts]:
-    stores = {path.stem: resolve_pin(path) for path in sorted(bench.cubes.glob("*.zarr"))}
+    stores = {path.stem: resolve_pin(path) for path in list_cubes([bench.cubes] if bench.cubes else [])}
     visible = visible_in_cubes(split.all_samples, stores, recipe.tiling, recipe.size)
     coverage = summarize_coverage(split, recipe.tiling, recipe.size, visible)
     return {part: coverage.parts[part].total for part in PARTS}

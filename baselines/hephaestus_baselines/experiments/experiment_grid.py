@@ -94,23 +94,26 @@ class ExperimentGrid:
         All runs of the grid, in order of execution.
     folder : pathlib.Path
         ``<results>/<preset>``.
-    cubes : pathlib.Path
-        Folder of links to the generations that the runs read.
+    cubes : pathlib.Path or None
+        Folder of links to the generations that the runs read; None if the cubes are gone.
     changed_frames : tuple of str
         Frames whose published cube has changed since the grid began.
     command : str
         The command line, recorded in the results.
     unchecked : bool
         Whether to skip comparing cube data with the hashes that were published with it.
+    without_cubes : str
+        Why there are no cubes; empty if there are.
     """
 
     preset: Preset
     recipes: tuple[Recipe, ...]
     folder: Path
-    cubes: Path
+    cubes: Path | None
     changed_frames: tuple[str, ...] = ()
     command: str = ""
     unchecked: bool = False
+    without_cubes: str = ""
     _prepared_by_settings: dict[Any, PreparedData] = field(default_factory=dict, compare=False, repr=False)
 
     def run_folder(self, recipe: Recipe) -> Path:
@@ -187,6 +190,8 @@ class ExperimentGrid:
             recipe.split, recipe.series, recipe.size, recipe.training, recipe.tiling, recipe.uses_uncertain,
             recipe.positives,
         )  # fmt: skip
+        if self.cubes is None:
+            raise HephaestusError(self.without_cubes)
         if seen not in self._prepared_by_settings:
             self._prepared_by_settings[seen] = prepare_data(
                 self.cubes,
@@ -214,6 +219,7 @@ def open_experiment_grid(
     mixed: bool = False,
     command: str = "",
     unchecked: bool = False,
+    results_alone: bool = False,
     **changes: Any,
 ) -> ExperimentGrid:
     """Open the grid of a preset, with its cubes pinned to their generations.
@@ -232,6 +238,8 @@ def open_experiment_grid(
         The command line, recorded in the results.
     unchecked : bool
         Whether to skip comparing cube data with the hashes that were published with it.
+    results_alone : bool
+        Whether to open the grid without cubes if they are gone and runs are finished.
     **changes
         Fields of :class:`~hephaestus_baselines.config.run_config.Recipe` that override the preset's.
 
@@ -244,7 +252,15 @@ def open_experiment_grid(
     """
     recipes = preset.make_recipes(**changes)
     folder = results / preset.name
-    pinned, changed = pin_cubes(cubes, folder, mixed=mixed)
+    try:
+        pinned, changed = pin_cubes(cubes, folder, mixed=mixed)
+    except UsageError:
+        raise
+    except HephaestusError as error:
+        alone = ExperimentGrid(preset, recipes, folder, None, (), command, unchecked, str(error))
+        if results_alone and any(map(alone.is_finished, recipes)):
+            return alone
+        raise
     return ExperimentGrid(preset, recipes, folder, pinned, tuple(changed), command, unchecked)
 
 

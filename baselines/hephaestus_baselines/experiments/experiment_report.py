@@ -50,7 +50,8 @@ def write_experiment_report(
     if bench.folds and results:
         shown, shown_gaps = _pool(bench, results, homes, found)
     written = list(make_result_tables(shown, shown_gaps, allow_unseen=allow_unseen).write(bench.folder))
-    written += write_run_figures(bench.folder, results, homes, bench.prepare_run_data, found)
+    prepared = None if bench.cubes is None else bench.prepare_run_data
+    written += write_run_figures(bench.folder, results, homes, prepared, found)
     if problems is not None:
         problems += found
     elif found:

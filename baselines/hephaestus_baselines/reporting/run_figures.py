@@ -43,7 +43,7 @@ def write_run_figures(
     folder: Path,
     results: Sequence[RunResult],
     homes: RunFolders,
-    prepared: Callable[[Recipe], PreparedData],
+    prepared: Callable[[Recipe], PreparedData] | None,
     problems: list[str],
 ) -> list[Path]:
     """Write learning curves, reliability diagrams and example predictions to `folder`; return the files.
@@ -56,8 +56,9 @@ def write_run_figures(
         Finished runs of a grid.
     homes : mapping of str to pathlib.Path
         Folder of each run, by its key. Missing files (of runs on another machine) are skipped.
-    prepared : callable
-        Returns the data of a run, given its recipe.
+    prepared : callable or None
+        Returns the data of a run, given its recipe; None where the cubes are gone, so that no predictions are
+        drawn.
     problems : list of str
         Descriptions of damaged files, which are skipped, are appended here.
     """
@@ -85,7 +86,8 @@ def write_run_figures(
                 members, f"Detection by kind of deformation, {task}, test part"
             )
     for series, name in ((False, "predictions"), (True, "predictions-series")):
-        if best := best_segmentation_run(results, homes, series):
+        best = best_segmentation_run(results, homes, series)
+        if best and prepared:
             try:
                 shown = predict_examples(best, homes[best.key], prepared(Recipe.model_validate(best.recipe)))
             except HephaestusError as error:

@@ -114,6 +114,33 @@ def test_a_finished_grid_is_not_repeated(home, undrawn, capsys, monkeypatch):
     assert {folder: (folder / RESULT).stat().st_mtime_ns for folder in results(home)} == before
 
 
+def test_tables_are_made_of_results_alone_where_the_cubes_are_gone(home, tmp_path, undrawn, capsys):
+    shutil.copytree(home / "results" / "tiny" / "runs", tmp_path / "results" / "tiny" / "runs")
+    where = ["--cubes", tmp_path / "gone", "--results", tmp_path / "results"]
+    assert hephaestus("benchmark", "tables", home / "tiny.yaml", *where) == 0
+    said = capsys.readouterr()
+    (line,) = (line for line in said.err.splitlines() if line.startswith("hephaestus:"))
+    assert "there are no cubes" in line
+    assert "pictures of predictions left out" in line
+    assert said.out.startswith("# Benchmark (simulated data)")  # Markdown, in a pipe
+    ours, first = (folder / "results" / "tiny" / "tables.md" for folder in (tmp_path, home))
+    assert ours.read_text() == first.read_text()
+    shutil.rmtree(tmp_path / "results")
+    assert hephaestus("benchmark", "tables", home / "tiny.yaml", *where) == 1
+    assert "there are no cubes" in capsys.readouterr().err
+
+
+def test_tables_are_set_for_a_terminal_unless_markdown_is_asked_for(home, undrawn, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    command = ["benchmark", "tables", *run(home)[2:]]
+    assert hephaestus(*command) == 0
+    shown = capsys.readouterr().out
+    assert "| " not in shown
+    assert "control: frame prior" in shown
+    assert hephaestus(*command, "--markdown") == 0
+    assert "| *frame prior* |" in capsys.readouterr().out
+
+
 def test_a_run_that_fails_stops_no_other_and_is_said_once(home, tmp_path, undrawn, capsys, monkeypatch):
     shutil.copytree(home / "cubes", tmp_path / "cubes", symlinks=True)
     tiny_preset(tmp_path / "tiny.yaml")
