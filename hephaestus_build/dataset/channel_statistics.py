@@ -260,9 +260,9 @@ def _measure_products(
         )
 
     todo = [name for name in wanted if name not in result]
-    listener.stage(frame.id, len(todo))
+    listener.stage(f"{frame}: images", len(todo))
     for _ in map_bounded(work, todo, threads):
-        listener.advance(frame.id)
+        listener.advance(f"{frame}: images")
     return dict(sorted(result.items()))
 
 

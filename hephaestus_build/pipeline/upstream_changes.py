@@ -227,9 +227,9 @@ def check_upstream(frame: Frame, settings: Settings, listener: ProgressListener)
             elif what := describe_difference(receipt, page):
                 changes.append(UpstreamChange(key, receipt.product, what))
 
-        listener.stage(f"{frame}", len(products))
+        listener.stage(f"{frame}: products asked", len(products))
         for _ in map_bounded(ask, products, settings.connections):
-            listener.advance(f"{frame}")
+            listener.advance(f"{frame}: products asked")
     changes.sort(key=lambda change: (change.unit, change.product))
     known = read_upstream_state(frame_store)
     silent = {change.unit for change in changes if not change.certain}

@@ -202,6 +202,7 @@ def verify_generation(generation: Generation, listener: ProgressListener | None 
     if generation.copy is not None:
         expected |= {PROVENANCE: recorded} if recorded else {}
         damages += _find_copy_damages(generation.copy, objects, expected, listener)
+    log.info("%s: %d objects compared, %d damaged", generation.store.stem, len(expected), len(damages))
     return damages
 
 

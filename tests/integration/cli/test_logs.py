@@ -202,5 +202,7 @@ def test_long_commands_in_a_pipe_say_how_far_they_are(
     if command != "build":
         copied(whole_cube, tmp_path / "data")
     monkeypatch.setattr("hephaestus_build.core.progress._LEAST_SECONDS", 0.0)
-    _, _, err = hephaestus(command, str(FRAME))
+    _, _, err = hephaestus(command, str(FRAME), "--log-file", str(tmp_path / "run.log"))
+    expected = "published generation 1" if command == "build" else r"\d+ objects compared, 0 damaged"
+    assert re.search(rf"{FRAME}: {expected}", (tmp_path / "run.log").read_text())
     assert re.search(rf"^{TIME} {FRAME}: \w+ \d+ of \d+ \(\d+ %\)", err, re.M)
