@@ -115,6 +115,14 @@ def test_a_flipped_bit_in_the_published_folder_is_found(cubes) -> None:
     assert verify_generation(frame_store_in(cubes).published_generation()) == []
 
 
+@pytest.mark.usefixtures("exfat")
+def test_a_publication_during_a_comparison_is_no_damage(cubes) -> None:
+    toy_cube.toy_cube(cubes, pairs=PAIRS[:1])
+    overtaken = frame_store_in(cubes).published_generation()
+    toy_cube.toy_cube(cubes, pairs=PAIRS[:2])
+    assert verify_generation(overtaken) == []
+
+
 class CutError(Exception):
     """The process ends here."""
 

@@ -35,6 +35,7 @@ from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
 from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.cube.storage.manifest import MAX_RECORD_BYTES, decode_manifest
+from hephaestus_build.cube.storage.published_name import has_record_of
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +202,9 @@ def verify_generation(generation: Generation, listener: ProgressListener | None 
     damages += _find_unlisted(generation.store, {*expected, MANIFEST, PROVENANCE})
     if generation.copy is not None:
         expected |= {PROVENANCE: recorded} if recorded else {}
-        damages += _find_copy_damages(generation.copy, objects, expected, listener)
+        in_copy = list(_find_copy_damages(generation.copy, objects, expected, listener))
+        # a folder that another generation has replaced meanwhile is not that of this one
+        damages += in_copy if has_record_of(generation.copy, list(generation.record_folders)) else []
     log.info("%s: %d objects compared, %d damaged", generation.store.stem, len(expected), len(damages))
     return damages
 
