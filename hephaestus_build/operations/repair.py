@@ -13,6 +13,7 @@ from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.granules import DEM_KEY, Granule, GranuleKey
 from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.adoption import adopt_copy
 from hephaestus_build.cube.storage.frame_folder import PROVENANCE
 from hephaestus_build.cube.storage.generations import FrameStore, LostGenerationError
@@ -108,12 +109,12 @@ def repair(frame: Frame, settings: Settings, listener: ProgressListener | None =
                 f"{frame}: its record is wrong ({found.false_record}), so it cannot be used for a repair; "
                 f"{found.describe_remedy(str(frame), current.store)}"
             )
+        _, contents = read_record(current)
         if found.is_outdated:
             raise HephaestusError(
-                f"{frame}: its cube is of an earlier schema, which is not repaired; "
-                f"{found.describe_remedy(str(frame), current.store)}"
+                f"{frame}: its cube was written in schema {contents.schema_version or '1.0'}, this version "
+                f"writes {cube_schema().version}; {found.describe_remedy(str(frame), current.store)}"
             )
-        _, contents = read_record(current)
         broken = sorted({GranuleKey(damage.unit) for damage in damages if damage.unit})
         granules = _rebuild(frame, settings, frame_store, contents, broken, listener) if broken else {}
         republish(frame_store, current, contents, granules)

@@ -12,7 +12,8 @@ from typing import Literal
 from hephaestus_build.core.plain_files import read_plain_file
 from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.cube.inventory import CubeInventory
-from hephaestus_build.cube.storage.generations import MAX_RECORD_BYTES, Generation
+from hephaestus_build.cube.storage.generations import Generation
+from hephaestus_build.cube.storage.manifest import MAX_RECORD_BYTES
 from hephaestus_build.cube.storage.writer import encode_metadata
 from hephaestus_build.cube.validation.checksums import Damage, read_record, verify_generation
 from hephaestus_build.cube.validation.record_consistency import UNREPAIRABLE, check_record_consistency

@@ -279,9 +279,7 @@ def test_a_killed_repairs_work_that_a_build_has_passed_is_not_used(archive, sett
     from hephaestus_build.operations import repair as repairing
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            repairing, "_publish_repaired", lambda *_: (_ for _ in ()).throw(HephaestusError("killed"))
-        )
+        patch.setattr(repairing, "republish", lambda *_: (_ for _ in ()).throw(HephaestusError("killed")))
         with pytest.raises(HephaestusError, match="killed"):
             repair(FRAME, settings)
     archive.archive.reprocess(FRAME, damage.unit.partition("/")[2])
