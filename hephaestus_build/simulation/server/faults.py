@@ -199,7 +199,7 @@ def claim_date(last_modified: str) -> Fault:
 
 def claim_clock(date: str) -> Fault:
     """Return a fault that states another time of the server in the header ``Date``."""
-    return Fault(headers={"Date": date})
+    return Fault(headers={"date": date})
 
 
 def refuse_head(code: int = 405) -> Fault:

@@ -380,7 +380,7 @@ class _Handler(BaseHTTPRequestHandler):
                     headers[key] = value
             self.entry.status = status
             self.server.owner.record(self.entry)
-            self._claimed_date = headers.pop("Date", "")
+            self._claimed_date = headers.pop("date", "")
             self.send_response(status)
             for key, value in headers.items():
                 if value:
