@@ -13,8 +13,8 @@ from hephaestus_build.core.errors import wrap_unexpected_errors
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.cube.discovery import find_cube
 from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.validation.wording import describe_wording
 from hephaestus_build.operations.inspection import CubeSummary, summarize_cube
-from hephaestus_build.operations.verification import describe_wording
 
 TargetArgument = Annotated[
     str,

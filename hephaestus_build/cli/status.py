@@ -16,9 +16,9 @@ from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.validation.wording import describe_wording
 from hephaestus_build.operations.run_log import read_last_runs
 from hephaestus_build.operations.status import FrameStatus, list_frames_on_disk, read_frame_status
-from hephaestus_build.operations.verification import describe_wording
 
 
 def status(

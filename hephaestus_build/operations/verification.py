@@ -18,7 +18,7 @@ from hephaestus_build.cube.storage.writer import encode_metadata
 from hephaestus_build.cube.validation.checksums import Damage, read_record, verify_generation
 from hephaestus_build.cube.validation.record_consistency import UNREPAIRABLE, check_record_consistency
 from hephaestus_build.cube.validation.schema_conformance import check_schema
-from hephaestus_build.cube.validation.wording import has_other_wording
+from hephaestus_build.cube.validation.wording import describe_wording, has_other_wording
 
 #: What helps: ``repair`` rebuilds the damaged objects, ``migrate`` writes the cube anew in the schema of this
 #: version, ``rebuild`` removes the generation and builds the frame again.
@@ -81,14 +81,6 @@ class CubeVerification:
         if self.has_other_wording:
             return describe_wording(frame)
         return ""
-
-
-def describe_wording(frame: str) -> str:
-    """Return what is to be said of a cube whose descriptive texts are those of another version."""
-    return (
-        f"its descriptions (long_name, comment) are worded as another version did, which is no damage; "
-        f"`hephaestus migrate {frame}` writes those of this version"
-    )
 
 
 def verify_cube(generation: Generation, listener: ProgressListener | None = None) -> CubeVerification:

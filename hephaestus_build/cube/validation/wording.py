@@ -53,6 +53,14 @@ def has_other_wording(store: Path) -> bool:
         return False
 
 
+def describe_wording(frame: str) -> str:
+    """Return what is to be said of a cube whose descriptive texts are those of another version."""
+    return (
+        f"its descriptions (long_name, comment) are worded as another version did, which is no damage; "
+        f"`hephaestus migrate {frame}` writes those of this version"
+    )
+
+
 def _reworded(metadata: StoreMetadata) -> Iterator[bool]:
     schema = cube_schema()
     if metadata.attributes.get("simulated"):
