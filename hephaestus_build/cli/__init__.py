@@ -30,6 +30,7 @@ COMMAND_GROUP = "hephaestus_build.commands"
 #: Every command: the module that holds it (as a function of its name, or as a group named ``app``; None where
 #: another package provides it in :data:`COMMAND_GROUP`), and what it is for.
 COMMANDS: dict[str, tuple[str | None, str]] = {
+    "doctor": ("hephaestus_build.cli.doctor", "Check what can be wrong around the product."),
     "frames": ("hephaestus_build.cli.frames", "Find a frame by volcano, place, point or box."),
     "plan": ("hephaestus_build.cli.plan", "Say what a build will fetch, skip, take and cost."),
     "build": ("hephaestus_build.cli.build", "Build or extend the cubes of frames, and publish them."),

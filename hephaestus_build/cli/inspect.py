@@ -12,6 +12,8 @@ from hephaestus_build.cli.options import JSON_OPTION, SimulatedOption
 from hephaestus_build.core.errors import wrap_unexpected_errors
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.cube.discovery import find_cube
+from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.validation.wording import describe_wording
 from hephaestus_build.operations.inspection import CubeSummary, summarize_cube
 
 TargetArgument = Annotated[
@@ -45,10 +47,15 @@ def inspect(
         print_fields(
             f"{summary.frame}{' (simulated)' if summary.simulated else ''}", _summary_rows(path, summary)
         )
+    name = summary.frame or target
+    if summary.versions.get("schema") not in (None, cube_schema().version):
+        advice = f"`hephaestus migrate {name}` brings it over from an earlier schema"
+    else:
+        advice = f"`hephaestus verify {target}` names the command that mends it"
     for finding in summary.findings:
-        print_notice(
-            f"{summary.frame or target}: {finding}; `hephaestus repair {summary.frame or target}` may mend it"
-        )
+        print_notice(f"{name}: {finding}; {advice}")
+    if summary.other_wording:
+        print_notice(f"{name}: {describe_wording(name)}")
     if summary.findings:
         raise typer.Exit(1)
 

@@ -32,6 +32,7 @@ def migrate(
 ) -> None:
     """Bring cubes of earlier versions over to this one. Nothing is downloaded.
 
+    Descriptions that another version has worded are written anew.
     Simulated cubes among the real ones are moved to <data>/simulated. Cubes of an earlier schema are written
     anew, first their metadata, then their images; the earlier generation stays until `hephaestus gc`.
 
@@ -98,7 +99,9 @@ def _encode_frame_again(frame: Frame, settings: Settings) -> dict[str, Any]:
 
 def _print_result(item: dict[str, Any]) -> None:
     name = f"{item['frame']}: " if "frame" in item else ""
-    if "schema" in item:
+    if item.get("schema", "") and item["earlier"] == item["schema"]:
+        out.print(f"{name}descriptions of this version written as generation {item['generation']}")
+    elif "schema" in item:
         out.print(
             f"{name}schema {item['earlier']} brought over to {item['schema']} as generation "
             f"{item['generation']}; {count_of(item['re_encoded'], 'granule')} encoded again"

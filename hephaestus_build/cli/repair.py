@@ -50,6 +50,8 @@ def repair(
                 if item.damages
                 else f"{item.frame}: whole, nothing to repair"
             )
+        if item.version:
+            print_notice(f"{item.frame}: {item.version}")
         for key in item.changed:
             print_notice(f"{item.frame}: {key} changed upstream meanwhile; the cube holds what is there now")
         for key in item.lost:

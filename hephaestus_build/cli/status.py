@@ -12,8 +12,11 @@ from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, FramesArgum
 from hephaestus_build.cli.targets import (
     select_frames,
 )
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.validation.wording import describe_wording
 from hephaestus_build.operations.run_log import read_last_runs
 from hephaestus_build.operations.status import FrameStatus, list_frames_on_disk, read_frame_status
 
@@ -31,8 +34,12 @@ def status(
     """
     settings = load_command_settings(simulated, data_dir=data_dir)
     chosen = select_frames(frames, settings, list_frames_on_disk)
-    runs = {False: read_last_runs(settings.data_dir)}
-    runs[True] = {**runs[False], **read_last_runs(settings.for_simulated().data_dir)}
+    real, simulated_ones = (read_last_runs(home.data_dir) for home in (settings, settings.for_simulated()))
+    # earlier versions wrote down runs of simulated frames among the real ones
+    runs = {
+        False: real,
+        True: {**{name: run for name, run in real.items() if _is_simulated(name)}, **simulated_ones},
+    }
     rows = [read_frame_status(home, frame, runs=runs[home.is_simulated]) for frame, home in chosen]
     if as_json:
         print_json({"frames": [row.to_json() for row in rows]})
@@ -42,6 +49,14 @@ def status(
         print_notice(f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one")
     if any(row.has_failed for row in rows):
         raise typer.Exit(1)
+
+
+def _is_simulated(frame: str) -> bool:
+    """Return whether a text is the id of a simulated frame."""
+    try:
+        return Frame(frame).is_simulated
+    except UsageError:
+        return False
 
 
 def _print_status(rows: list[FrameStatus]) -> None:
@@ -82,6 +97,8 @@ def _attention_lines(row: FrameStatus) -> Iterator[str]:
             f"it was written in schema {row.schema}, this version writes {cube_schema().version}; "
             f"`hephaestus migrate {row.frame}` brings it over without downloading anything"
         )
+    elif row.other_wording:
+        yield describe_wording(row.frame)
     elif row.to_migrate:
         yield (
             f"it is simulated and stored among the real cubes, as earlier versions did; `hephaestus "

@@ -24,10 +24,9 @@ from hephaestus_build.core.progress import PrefixedListener, ProgressListener, s
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import cubes_dir_for, is_simulated_cube
 from hephaestus_build.cube.storage.generations import Generation
-from hephaestus_build.cube.validation.checksums import verify_generation
-from hephaestus_build.cube.validation.record_consistency import check_record_consistency
-from hephaestus_build.cube.validation.schema_conformance import check_schema
-from hephaestus_build.pipeline.upstream_changes import UpstreamChange, check_upstream
+from hephaestus_build.cube.storage.migration import needs_migration
+from hephaestus_build.operations.verification import verify_cube
+from hephaestus_build.pipeline.upstream_changes import UpstreamChange, check_upstream, compare_with_archive
 from hephaestus_build.simulation.server.embedded import serve_for_frames
 
 _MAX_PRINTED_FINDINGS = 200  # findings of a cube that are printed
@@ -60,9 +59,10 @@ def verify(
     settings = load_command_settings(simulated, data_dir=data_dir)
     found: dict[str, list[str]] = {}
     unanswered: dict[str, list[UpstreamChange]] = {}
+    advice: dict[str, str] = {}
     failed = False
     chosen = select_targets(targets, settings)
-    asked = [target for target, _ in chosen.values() if upstream and isinstance(target, Frame)]
+    asked = [frame for target, _ in chosen.values() if upstream and (frame := _frame_of(target))]
     with serve_for_frames(settings, asked) as served:
         for name, (target, home) in chosen.items():
             try:
@@ -72,8 +72,11 @@ def verify(
                         changes = _find_upstream_changes(target, archive, listener)
                         unanswered[name] = [change for change in changes if not change.certain]
                         found[name] = list(map(str, changes))
+                        command = f"hephaestus build {target}{simulated_option(target, home)}"
+                        advice[name] = f"`{command}` fetches it"
                     else:
-                        found[name] = _find_faults(target, home, PrefixedListener(listener, str(target)))
+                        prefixed = PrefixedListener(listener, str(target))
+                        found[name], advice[name] = _find_faults(target, home, prefixed)
             except HephaestusError as error:
                 failed = raise_or_print_error(error, alone=bool(targets) and len(targets or ()) == 1)
     if as_json:
@@ -83,13 +86,8 @@ def verify(
         if not as_json:
             result = count_of(len(lines), "finding") if lines else "whole"
             out.print(f"{target}{simulated_suffix(home)}: {result}")
-        command = f"{target}{simulated_option(target, home)}"
-        advice = (
-            f"`hephaestus build {command}` fetches it"
-            if upstream
-            else f"`hephaestus repair {command}` mends it"
-        )
         if silent := unanswered.get(name):
+            command = f"{target}{simulated_option(target, home)}"
             lines = [line for line in lines if line not in set(map(str, silent))]
             more = f" and of {count_of(len(silent) - 1, 'more product')}" if len(silent) > 1 else ""
             print_notice(
@@ -97,7 +95,7 @@ def verify(
                 f"`hephaestus verify --upstream {command}` asks again"
             )
         for line in lines[:_MAX_PRINTED_FINDINGS]:
-            print_notice(f"{target}: {line}; {'copy it again' if isinstance(target, Path) else advice}")
+            print_notice(f"{target}: {line}; {advice[name]}")
         if len(lines) > _MAX_PRINTED_FINDINGS:
             print_notice(f"{target}: and {len(lines) - _MAX_PRINTED_FINDINGS} more, which --json lists")
     if failed or any(found.values()):
@@ -118,26 +116,36 @@ def _to_json(target: Frame | Path, home: Settings, findings: list[str]) -> dict[
     }
 
 
+def _frame_of(target: Frame | Path) -> Frame | None:
+    """Return the frame of a cube; None where a path leads to no cube that says it."""
+    if isinstance(target, Frame):
+        return target
+    with suppress(HephaestusError):
+        return Frame(str(Generation.from_path(target).read_inventory().attributes.get("frame")))
+    return None
+
+
 def _find_upstream_changes(
     target: Frame | Path, settings: Settings, listener: ProgressListener
 ) -> list[UpstreamChange]:
-    frame = target if isinstance(target, Frame) else Frame.parse(str(target))
-    return check_upstream(frame, settings, listener)
+    if isinstance(target, Frame):
+        return check_upstream(target, settings, listener)
+    contents = Generation.from_path(target).read_inventory()
+    frame = Frame(str(contents.attributes.get("frame")))
+    return compare_with_archive(frame, contents, settings, listener)
 
 
-def _find_faults(target: Frame | Path, settings: Settings, listener: ProgressListener) -> list[str]:
-    """Return the faults of a cube: damaged objects, else deviations from schema, flags and record."""
+def _find_faults(target: Frame | Path, home: Settings, listener: ProgressListener) -> tuple[list[str], str]:
+    """Return the faults of a cube, and the command that mends them; say what another version wrote."""
     generation = (
-        published_generation(settings, target) if isinstance(target, Frame) else Generation.from_path(target)
+        published_generation(home, target) if isinstance(target, Frame) else Generation.from_path(target)
     )
-    damages = verify_generation(generation, listener)
-    if not damages and generation.read_inventory().is_outdated:
-        print_notice(
-            f"{target}: every object is as it was published; its values are checked once "
-            f"`hephaestus migrate` has brought it over from an earlier schema"
-        )
-        return []
-    findings = (
-        [] if damages else check_schema(generation.store) or check_record_consistency(generation, listener)
-    )
-    return list(map(str, damages or findings))
+    found = verify_cube(generation, listener)
+    if version := found.describe_version(str(target)):
+        print_notice(f"{target}: {version}")
+    advice = "copy it again"
+    if isinstance(target, Frame):
+        advice = found.describe_remedy(f"{target}{simulated_option(target, home)}", generation.store)
+        if home.is_simulated and needs_migration(home, target):
+            advice = f"`hephaestus migrate {target}` moves the cube, then {advice}"
+    return list(map(str, found.damages)), advice

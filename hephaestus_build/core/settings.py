@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -41,6 +42,8 @@ ENV_PREFIX = "HEPHAESTUS_"
 SETTINGS_FILE_VARIABLE = ENV_PREFIX + "SETTINGS"
 
 Era5Choice = Literal["auto", "cds", "arco"]
+#: Where the value of a setting comes from.
+SettingOrigin = Literal["default", "file", "environment", "option"]
 PairChoice = Literal["auto", "annotated", "all"]
 
 #: In place of names: the cube shall have no optional variable.
@@ -530,6 +533,30 @@ def _plain_default(field: FieldInfo) -> Any:
     if isinstance(default, Path):
         return str(default)
     return list(default) if isinstance(default, tuple) else default
+
+
+def find_setting_origins(options: Collection[str] = ()) -> dict[str, SettingOrigin]:
+    """Return where the value of each setting comes from.
+
+    Parameters
+    ----------
+    options : collection of str
+        Settings that options of the command have set.
+
+    Raises
+    ------
+    UsageError
+        If the settings file cannot be read.
+    """
+    path = os.environ.get(SETTINGS_FILE_VARIABLE)
+    in_file = _read_file(path).keys() if path else {}.keys()
+    variables = {name.upper() for name in os.environ}
+    origins: dict[str, SettingOrigin] = {}
+    for name in Settings.model_fields:
+        in_environment = ENV_PREFIX + name.upper() in variables
+        given: SettingOrigin = "environment" if in_environment else "file" if name in in_file else "default"
+        origins[name] = "option" if name in options else given
+    return origins
 
 
 def settings_template() -> str:

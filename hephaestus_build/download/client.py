@@ -208,7 +208,7 @@ class HttpClient:
             Whether to use If-Modified-Since for a copy without an ETag. Many servers answer "not modified"
             if a file was replaced by one with an older date.
         accepted_hashes : collection of Digest
-            Digests of contents that are accepted from the cache if the archive does not deliver.
+            Digests of contents that are taken from the cache without asking the archive.
         prior_use : PriorUse, optional
             First use of the product. A cached copy with the same validators but another hash is discarded.
             If the archive was found to have a different file since, the copy that was used and older parts
@@ -257,7 +257,9 @@ class HttpClient:
         self, urls: Iterable[str], job: _DownloadTask[T], known_receipt: Receipt | None, revalidate: bool
     ) -> tuple[Receipt, T | None]:
         cached = None if revalidate and known_receipt else self._read_cached(job)
-        if cached and not revalidate and not job.prior_use.replaced_since:
+        if cached and (
+            cached[0].digest in job.accepted_hashes or not (revalidate or job.prior_use.replaced_since)
+        ):
             return cached
         job.known_copy, job.content = (
             (known_receipt, None) if revalidate and known_receipt else cached or (None, None)
@@ -307,12 +309,6 @@ class HttpClient:
                 failures.append(receipt.replace(detail=failed.detail))
         if not failures:
             return Receipt(job.product, Outcome.ABSENT, "", detail="no address is known for it"), None
-        if (
-            job.known_copy is not None
-            and job.content is not None
-            and job.known_copy.digest in job.accepted_hashes
-        ):
-            return job.known_copy.replace(outcome=Outcome.UNCHANGED, detail=""), job.content
         # absent only if every address says so, since one that did not answer may have the product
         return next((f for f in failures if f.outcome is not Outcome.ABSENT), failures[-1]), None
 

@@ -35,7 +35,7 @@ _BYTE_ORDER_MARKS = {
 }
 # Maximum number of headers kept, and maximum length of each; a server may send megabytes of them.
 _KEPT_HEADERS, _MAX_HEADER = (
-    ("Content-Length", "Content-Range", "Content-Type", "Content-Encoding", "Transfer-Encoding"),
+    ("Content-Length", "Content-Range", "Content-Type", "Content-Encoding", "Transfer-Encoding", "Date"),
     256,
 )
 
@@ -59,7 +59,7 @@ class SmallResponse:
     detail : str
         Reason for an unsuccessful outcome, as one sanitized line.
     headers : mapping
-        Response headers that describe the content, with case-insensitive names.
+        Response headers that describe the content, and its date, with case-insensitive names.
     """
 
     outcome: Outcome

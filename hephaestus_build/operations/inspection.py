@@ -24,6 +24,7 @@ from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.generations import Generation, generation_number
 from hephaestus_build.cube.validation.array_metadata import ValidationFinding
 from hephaestus_build.cube.validation.schema_conformance import check_schema
+from hephaestus_build.cube.validation.wording import has_other_wording
 from hephaestus_build.pipeline.missing_products import (
     MissingProduct,
     find_missing_products,
@@ -78,6 +79,8 @@ class CubeSummary:
         Source of ERA5, and numbers of dates that are present, preliminary and missing.
     optional_variables : tuple of str
         The optional variables that the cube has.
+    other_wording : bool
+        Whether descriptions in its metadata are worded as another version did.
     bytes : int
         Size on disk; shared files count once.
     parts : dict of str to int
@@ -110,6 +113,7 @@ class CubeSummary:
     overview: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     optional_variables: tuple[str, ...] = ()
+    other_wording: bool = False
 
     def __repr__(self) -> str:
         return (
@@ -193,6 +197,7 @@ def summarize_cube(path: str | Path, accept: AcceptedAbsences | None = None) -> 
         optional_variables=_texts(attributes.get("optional_variables")),
         bytes=sum(parts.values()),
         parts=parts,
+        other_wording=not findings and has_other_wording(store),
         overview=_describe_overview(store),
         versions={
             "schema": sanitize_text(attributes.get("schema_version", "")),

@@ -13,7 +13,7 @@ from hephaestus_build.core.atomic_io import append_line, translate_os_errors
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_files import open_plain_file
-from hephaestus_build.core.plain_text import utc_text
+from hephaestus_build.core.plain_text import sanitize_text, utc_text
 
 if TYPE_CHECKING:
     from hephaestus_build.pipeline.missing_products import MissingProduct
@@ -101,16 +101,24 @@ def record_run(data: Path, run: BuildRun) -> None:
 
 def read_last_runs(data: Path) -> dict[str, dict[str, Any]]:
     """Return the last logged run of each recently built frame."""
-    try:
-        with open_plain_file(data, RUN_LOG) as (descriptor, facts):
-            lines = os.pread(descriptor, _TAIL, max(0, facts.size - _TAIL)).splitlines()
-    except OSError:
-        return {}
     runs: dict[str, dict[str, Any]] = {}
-    for line in lines:
+    for line in _read_tail(data):
         try:
             value = parse_json(line)
             runs[str(value["frame"])] = value
         except (ValueError, KeyError, TypeError):
             continue  # cut at either end
     return runs
+
+
+def read_log_tail(data: Path, lines: int) -> list[str]:
+    """Return the last lines of the log in the folder `data`, as text without control characters."""
+    return [sanitize_text(line.decode(errors="replace"), 20_000) for line in _read_tail(data)[-lines:]]
+
+
+def _read_tail(data: Path) -> list[bytes]:
+    try:
+        with open_plain_file(data, RUN_LOG) as (descriptor, facts):
+            return os.pread(descriptor, _TAIL, max(0, facts.size - _TAIL)).splitlines()
+    except OSError:
+        return []

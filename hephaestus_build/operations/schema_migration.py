@@ -1,6 +1,8 @@
 """Migration of cubes that were written with an earlier schema, without downloading anything.
 
-A cube is brought over in two steps:
+A cube of this schema whose descriptive texts are those of another version gets the texts of this one.
+
+A cube of an earlier schema is brought over in two steps:
 
 1. ``metadata``: granules without images, the axes, and the attributes are taken over as they are.
 2. ``re-encoding``: every image is decoded and stored in the layout of this version. The atmosphere on the
@@ -50,6 +52,8 @@ from hephaestus_build.cube.storage.adoption import adopt_copy
 from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.cube.storage.staging import StagingArea
 from hephaestus_build.cube.storage.writer import write_cube_store
+from hephaestus_build.cube.validation.wording import has_other_wording
+from hephaestus_build.operations.republication import republish
 from hephaestus_build.operations.status import frames_with_settings
 from hephaestus_build.pipeline.encoding import (
     decimate_pair,
@@ -75,7 +79,7 @@ class SchemaMigration:
     generation : int
         Number of the published generation.
     earlier : str
-        Schema of the generation before.
+        Schema of the generation before; that of this version if only its descriptions were another's.
     re_encoded : int
         Number of granules whose images were encoded anew.
     left_out : tuple of str
@@ -94,7 +98,7 @@ class SchemaMigration:
 
 
 def frames_of_earlier_schemas(settings: Settings) -> list[tuple[Frame, Settings]]:
-    """Return the frames whose published cube has an earlier schema, each with the settings that apply to it.
+    """Return the frames whose published cube has another schema or wording, and the settings of each.
 
     Cubes whose record cannot be read are left out; `hephaestus status` names them.
     """
@@ -102,7 +106,9 @@ def frames_of_earlier_schemas(settings: Settings) -> list[tuple[Frame, Settings]
     for frame, home in frames_with_settings(settings):
         with suppress(HephaestusError):
             current = FrameStore(home.cubes_dir, frame).published_generation()
-            if current is not None and current.read_inventory().is_outdated:
+            if current is not None and (
+                current.read_inventory().is_outdated or has_other_wording(current.store)
+            ):
                 found.append((frame, home))
     return found
 
@@ -133,7 +139,11 @@ def migrate_schema(
         adopt_copy(frame_store, listener=listener)
         current = frame_store.published_generation()
         contents = current.read_inventory() if current is not None else None
-        if current is None or contents is None or not contents.is_outdated:
+        if current is not None and contents is not None and not contents.is_outdated:
+            if has_other_wording(current.store):
+                return _reword(frame_store, current, contents)
+            contents = None
+        if current is None or contents is None:
             raise HephaestusError(f"{frame}: there is no cube of an earlier schema to migrate")
         granules = _take_over(contents, frame_store.staging, listener)
         damaged = _encode_again(current, contents, granules, frame_store.staging, settings, listener)
@@ -172,6 +182,14 @@ def migrate_schema(
             sum(bool(granule.objects) for granule in granules.values()),
             tuple(damaged),
         )
+
+
+def _reword(frame_store: FrameStore, current: Generation, contents: CubeInventory) -> SchemaMigration:
+    """Publish a cube of this schema with the descriptions of this version; images are linked as they are."""
+    republish(frame_store, current, contents)
+    published = frame_store.published_generation()
+    assert published is not None
+    return SchemaMigration(frame_store.frame, published.number, cube_schema().version, 0, ())
 
 
 def _take_over(

@@ -20,6 +20,7 @@ from hephaestus_build.cube.granules import EpochGranule, InterferogramGranule, M
 from hephaestus_build.cube.storage.frame_folder import GENERATIONS
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.migration import needs_migration
+from hephaestus_build.cube.validation.wording import has_other_wording
 from hephaestus_build.operations.run_log import read_last_runs
 from hephaestus_build.pipeline.missing_products import (
     MissingProduct,
@@ -76,6 +77,8 @@ class FrameStatus:
         it over.
     schema : str
         Version of the schema that it was written with; empty if there is no cube.
+    other_wording : bool
+        Whether descriptions in its metadata are worded as another version did.
     """
 
     frame: str
@@ -99,6 +102,7 @@ class FrameStatus:
     accepted: tuple[MissingProduct, ...] = ()
     to_migrate: bool = False
     schema: str = ""
+    other_wording: bool = False
 
     def __repr__(self) -> str:
         state = self.problem or f"generation {self.generation}, {self.pairs} pairs, {len(self.owed)} owed"
@@ -232,6 +236,7 @@ def _read_frame_status(
     owed, accepted = partition_accepted(find_missing_products(granules), frame, accept)
     # a simulated cube among the real ones is one of an earlier version
     simulated = bool(contents.attributes.get("simulated"))
+    reworded = not contents.is_outdated and has_other_wording(current.store)
     misplaced = simulated and not tried["simulated"]
     return FrameStatus(
         frame=str(frame),
@@ -254,9 +259,10 @@ def _read_frame_status(
         gone=known.gone,
         bytes=sum(dict(manifest.values()).values()),
         unfinished=len(begun),
+        other_wording=reworded,
         **{
             **tried,
             "simulated": tried["simulated"] or simulated,
-            "to_migrate": tried["to_migrate"] or misplaced or contents.is_outdated,
+            "to_migrate": tried["to_migrate"] or misplaced or contents.is_outdated or reworded,
         },
     )

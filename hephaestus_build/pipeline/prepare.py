@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.filesystem.manners import probe_filesystem
-from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.progress import NullListener, ProgressListener
-from hephaestus_build.core.provenance import Digest, Outcome, Receipt
+from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.core.settings import NO_OPTIONAL_VARIABLES, Settings
-from hephaestus_build.cube.granules import GranuleKey, OptionalGranule
+from hephaestus_build.cube.granules import GranuleKey, InterferogramGranule, MaskGranule, OptionalGranule
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.adoption import adopt_copy
@@ -25,7 +26,13 @@ from hephaestus_build.pipeline.global_attributes import complete_metadata
 from hephaestus_build.pipeline.interferogram_stage import select_all_pairs
 from hephaestus_build.pipeline.ledger import Ledger
 from hephaestus_build.pipeline.optional_stage import optional_keys
-from hephaestus_build.pipeline.plan import BuildPlan, BuildRequest, drop_withdrawn_pairs, select_pairs
+from hephaestus_build.pipeline.plan import (
+    BuildPlan,
+    BuildRequest,
+    PairSelection,
+    drop_withdrawn_pairs,
+    select_pairs,
+)
 from hephaestus_build.pipeline.stage import Build
 from hephaestus_build.pipeline.stages import ATMOSPHERE, INTERFEROGRAMS, OPTIONAL
 from hephaestus_build.pipeline.upstream_changes import (
@@ -34,7 +41,7 @@ from hephaestus_build.pipeline.upstream_changes import (
     read_upstream_state,
 )
 from hephaestus_build.sources.annotations.archive import find_annotations
-from hephaestus_build.sources.era5.selection import choose_era5_source
+from hephaestus_build.sources.era5.selection import Era5Source, choose_era5_source
 from hephaestus_build.sources.interferograms import FrameMetadata, InterferogramSource, ProductHistory
 from hephaestus_build.sources.selection import open_interferogram_source
 
@@ -90,7 +97,6 @@ def prepare_context(
     *,
     contents: CubeInventory | None = None,
     afresh: bool = False,
-    accepted_hashes: frozenset[Digest] = frozenset(),
 ) -> BuildContext:
     """Return the immutable state of a build.
 
@@ -102,8 +108,6 @@ def prepare_context(
         What the published cube is made of, where its own record cannot be trusted.
     afresh : bool
         Whether to build as if there were no published cube, whose record is lost.
-    accepted_hashes : frozenset of Digest
-        Hashes of products that are taken from the cache even where the archive no longer has them.
     """
     frame = request.frame
     settings = settings.for_frame(frame)
@@ -118,21 +122,18 @@ def prepare_context(
         contents = previous.read_inventory()
     if contents is not None:
         require_current_schema(frame, contents)
-    published = dict(contents.granules) if contents else {}
     upstream = read_upstream_state(store)
-    history = ProductHistory(make_history_lookup(published, upstream), accepted_hashes)
+    history = ProductHistory(make_history_lookup(contents.granules if contents else {}, upstream))
     source = open_interferogram_source(settings, frame, history)
     modified = {item.pair: item.modified for item in source.listing(frame).pairs}
     selection = select_pairs(request, modified, annotations)
     log.info("%s: the archive lists %d pairs, %d are wanted", frame, len(modified), len(selection.wanted))
-    era5 = choose_era5_source(settings)
-    era5.set_expected_hashes(make_era5_hash_lookup(published))
     context = BuildContext(
         request=request,
         settings=settings,
         store=store,
         interferograms=source,
-        era5=era5,
+        era5=_open_era5_source(settings, contents),
         metadata=_find_metadata(source, frame, contents),
         baselines=(Receipt("baselines", Outcome.ABSENT), None),
         modified=modified,
@@ -146,9 +147,86 @@ def prepare_context(
     )
     _check_simulated_apart(context)
     context = replace(context, baselines=source.fetch_baselines(frame, store.baselines_file))
-    mark = ", simulated" if context.is_simulated else ""
-    context.listener.note(f"{frame}: ERA5 from {era5.description}{mark}")
+    _note_era5_source(context)
     return context
+
+
+def prepare_repair_context(
+    frame: Frame,
+    settings: Settings,
+    store: FrameStore,
+    listener: ProgressListener | None,
+    contents: CubeInventory,
+    broken: Collection[GranuleKey],
+) -> BuildContext:
+    """Return the immutable state of a repair, for which no archive is asked.
+
+    What a build learns from the archive's listing and metadata is taken from the cube's record. Products of
+    the damaged granules are taken from the cache if it has those that the cube was made of.
+
+    Parameters
+    ----------
+    frame, settings, store, listener
+        See :func:`prepare_build`.
+    contents : CubeInventory
+        What the published cube is made of; its own record may be damaged.
+    broken : collection of GranuleKey
+        Keys of the damaged granules.
+    """
+    settings = settings.for_frame(frame)
+    settings.check_frame_available(frame)
+    upstream = read_upstream_state(store)
+    receipts = (receipt for key in broken for receipt in contents.granules[key].receipts)
+    history = ProductHistory(
+        make_history_lookup(contents.granules, upstream),
+        frozenset(receipt.digest for receipt in receipts if receipt.digest),
+    )
+    source = open_interferogram_source(settings, frame, history)
+    drawn = any(key.kind == "mask" for key in broken)
+    context = BuildContext(
+        request=BuildRequest(frame, pairs="all"),
+        settings=settings,
+        store=store,
+        interferograms=source,
+        era5=_open_era5_source(settings, contents),
+        metadata=complete_metadata(_recorded_metadata(contents), contents),
+        baselines=(Receipt("baselines", Outcome.ABSENT), None),
+        modified=_recorded_listing(contents),
+        annotations=find_annotations(settings, frame).for_frame(frame) if drawn else {},
+        selection=PairSelection((), ()),  # only the damaged granules
+        previous=store.published_generation(),
+        inventory=contents,
+        upstream=upstream,
+        today=datetime.now(UTC).date(),
+        listener=listener or NullListener(),
+    )
+    _check_simulated_apart(context)
+    if any(key.kind == "epoch" for key in broken):
+        _note_era5_source(context)
+    return context
+
+
+def _open_era5_source(settings: Settings, contents: CubeInventory | None) -> Era5Source:
+    """Return the source of the atmosphere, which knows the values that a published cube was made of."""
+    era5 = choose_era5_source(settings)
+    era5.set_expected_hashes(make_era5_hash_lookup(contents.granules if contents else {}))
+    return era5
+
+
+def _note_era5_source(context: BuildContext) -> None:
+    mark = ", simulated" if context.is_simulated else ""
+    context.listener.note(f"{context.frame}: ERA5 from {context.era5.description}{mark}")
+
+
+def _recorded_listing(contents: CubeInventory) -> dict[Pair, str | None]:
+    """Return the listed pairs of a cube, and when each was last modified, as its granules state."""
+    listed: dict[Pair, str | None] = {}
+    for granule in contents.granules.values():
+        if (isinstance(granule, InterferogramGranule) and granule.is_complete) or (
+            isinstance(granule, MaskGranule) and granule.projection is not None and granule.was_listed
+        ):
+            listed.setdefault(granule.pair, granule.modified)
+    return listed
 
 
 def require_current_schema(frame: Frame, contents: CubeInventory) -> None:
@@ -222,10 +300,7 @@ def _find_metadata(
         if contents is None:
             raise
         log.warning("%s", error)
-        attributes = contents.attributes
-        fields = {"simulated": "true"} if attributes.get("simulated") else {}
-        receipt = Receipt("metadata.txt", Outcome.UNREACHABLE, "", detail=str(error))
-        metadata = FrameMetadata(None, fields, receipt)
+        metadata = _recorded_metadata(contents, str(error))
     if contents is not None and not (metadata.receipt.ok and metadata.center_time is not None):
         metadata = complete_metadata(metadata, contents)
     return metadata
@@ -234,6 +309,20 @@ def _find_metadata(
 def _atmosphere_problem(context: BuildContext) -> str:
     unknown = context.metadata.unknown_time
     return unknown.detail if unknown is not None and context.metadata.center_time is None else ""
+
+
+def _recorded_metadata(contents: CubeInventory, why: str = "") -> FrameMetadata:
+    """Return the frame's metadata without what only the archive states.
+
+    Parameters
+    ----------
+    contents : CubeInventory
+        What the published cube is made of.
+    why : str
+        Why the archive's metadata is not used.
+    """
+    fields = {"simulated": "true"} if contents.attributes.get("simulated") else {}
+    return FrameMetadata(None, fields, Receipt("metadata.txt", Outcome.UNREACHABLE, "", detail=why))
 
 
 def _check_simulated_apart(context: BuildContext) -> None:

@@ -210,8 +210,35 @@ def check_upstream(frame: Frame, settings: Settings, listener: ProgressListener)
     current = frame_store.published_generation()
     if current is None:
         raise HephaestusError(f"{frame}: there is no cube to compare; `hephaestus build {frame}` builds it")
+    changes = compare_with_archive(frame, current.read_inventory(), settings, listener)
+    known = read_upstream_state(frame_store)
+    silent = {change.unit for change in changes if not change.certain}
+    changed = {key: what for key, what in known.changed.items() if key in silent}
+    certain = sorted(
+        (change for change in changes if change.certain), key=lambda change: GONE not in change.what
+    )
+    changed |= {change.unit: str(change) for change in certain}  # of a granule's products, one that differs
+    checked = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        write_upstream_state(frame_store, UpstreamState(checked, changed, known.gone))
+    except HephaestusError as error:  # the changes are returned even if they cannot be recorded
+        log.warning("%s", error)
+    return changes
+
+
+def compare_with_archive(
+    frame: Frame, contents: CubeInventory, settings: Settings, listener: ProgressListener
+) -> list[UpstreamChange]:
+    """Ask the archive for every product of a cube, without fetching any, and return the differences, sorted.
+
+    Raises
+    ------
+    HephaestusError
+        If no archive that may have the frame is set.
+    """
+    settings = settings.for_frame(frame)
     settings.check_frame_available(frame)
-    products = list(iter_interferogram_products(current.read_inventory()))
+    products = list(iter_interferogram_products(contents))
     changes: list[UpstreamChange] = []
     with closing(open_interferogram_source(settings, frame)) as source:
 
@@ -230,17 +257,4 @@ def check_upstream(frame: Frame, settings: Settings, listener: ProgressListener)
         listener.stage(f"{frame}: products asked", len(products))
         for _ in map_bounded(ask, products, settings.connections):
             listener.advance(f"{frame}: products asked")
-    changes.sort(key=lambda change: (change.unit, change.product))
-    known = read_upstream_state(frame_store)
-    silent = {change.unit for change in changes if not change.certain}
-    changed = {key: what for key, what in known.changed.items() if key in silent}
-    certain = sorted(
-        (change for change in changes if change.certain), key=lambda change: GONE not in change.what
-    )
-    changed |= {change.unit: str(change) for change in certain}  # of a granule's products, one that differs
-    checked = datetime.now(UTC).isoformat(timespec="seconds")
-    try:
-        write_upstream_state(frame_store, UpstreamState(checked, changed, known.gone))
-    except HephaestusError as error:  # the changes are returned even if they cannot be recorded
-        log.warning("%s", error)
-    return changes
+    return sorted(changes, key=lambda change: (change.unit, change.product))

@@ -287,7 +287,7 @@ class ProductHistory:
     prior_use : callable
         Returns how a product was used before, given its pair, its date or (None) its frame, and its name.
     accepted_hashes : frozenset of Digest
-        Hashes of products that are taken from the cache even where the archive no longer has them.
+        Hashes of products that are taken from the cache without asking the archive.
     """
 
     prior_use: Callable[[ProductPlace, str], PriorUse] = lambda place, name: PriorUse()

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from typer.testing import CliRunner
 
+from hephaestus_build.cli import app
 from hephaestus_build.core.atomic_io import hash_bytes
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
@@ -24,6 +26,7 @@ from hephaestus_build.cube.validation.checksums import verify_generation
 from hephaestus_build.cube.validation.record_consistency import check_record_consistency
 from hephaestus_build.cube.validation.schema_conformance import check_schema
 from hephaestus_build.operations.repair import repair
+from hephaestus_build.operations.verification import CubeVerification, verify_cube
 from toy_cube import FRAME, PAIRS, toy_cube
 
 
@@ -100,7 +103,13 @@ def attribute(where: str, **new: Any) -> Callable[[Generation], None]:
         path = cube.store / "zarr.json"
         group = json.loads(path.read_bytes())
         if where:
-            group["consolidated_metadata"]["metadata"][where]["attributes"].update(new)
+            nodes = group["consolidated_metadata"]["metadata"]
+            nodes[where]["attributes"].update(new)
+            parent, _, child = where.rpartition("/")
+            if parent:  # a group has a copy of its own
+                own = json.loads((cube.store / parent / "zarr.json").read_bytes())
+                own["consolidated_metadata"]["metadata"][child]["attributes"].update(new)
+                (cube.store / parent / "zarr.json").write_text(json.dumps(own))
             own = json.loads((cube.store / where / "zarr.json").read_bytes())
             own["attributes"].update(new)
             (cube.store / where / "zarr.json").write_text(json.dumps(own))
@@ -184,6 +193,90 @@ def test_what_does_not_agree_with_the_record_is_found(cube, kind):
     found = findings(cube)
     assert found
     assert all(len(line) < 500 for line in found)
+
+
+def call(cube: Generation, command: str, *options: str) -> tuple[int, str]:
+    """Run a command on the frame as the console script does; return its exit code and its errors."""
+    frame_store = FrameStore(cube.store.parents[3], Frame(FRAME))
+    data = frame_store.published_link.parents[2]
+    arguments = [command, FRAME, *options, "--data-dir", str(data)]
+    result = CliRunner().invoke(app, arguments)
+    if isinstance(result.exception, HephaestusError):
+        return result.exception.exit_code, f"{result.output}{result.exception}"
+    return result.exit_code, result.output
+
+
+def published(cube: Generation) -> Generation:
+    current = FrameStore(cube.store.parents[3], Frame(FRAME)).published_generation()
+    assert current is not None
+    return current
+
+
+# pairs are fetched again where they changed places: tests/robustness/test_repair.py has an archive
+@pytest.mark.parametrize("kind", sorted(FALSE.keys() - {"pairs that changed places"}))
+def test_the_command_that_verify_names_mends_it(cube, kind):
+    FALSE[kind](cube)
+    reseal(cube)
+    found = verify_cube(cube)
+    assert found.damages
+    settings = load_settings(data_dir=cube.store.parents[5], licsar_url="http://127.0.0.1:9/", retries=0)
+    if found.remedy == "repair":
+        repair(Frame(FRAME), settings)
+        assert verify_cube(published(cube)) == CubeVerification()
+    else:  # the record is false: nothing but the archive can give the cube back
+        assert found.remedy == "rebuild"
+        with pytest.raises(HephaestusError) as refusal:
+            repair(Frame(FRAME), settings)
+        assert str(refusal.value).endswith(found.describe_remedy(FRAME, cube.store))
+
+
+@pytest.mark.parametrize(("kind", "command"), [("table of text", "repair"), ("valid fraction", "build")])
+def test_verify_and_repair_name_the_same_command(cube, kind, command):
+    FALSE[kind](cube)
+    reseal(cube)
+    code, said = call(cube, "verify")
+    assert (code, f"`hephaestus {command} {FRAME}`" in said) == (1, True)
+    code, said = call(cube, "repair")
+    assert (code, f"`hephaestus {command} {FRAME}`" in said) == (
+        (0, False) if command == "repair" else (1, True)
+    )
+
+
+#: Changes of descriptive attributes, as the next release may make them.
+REWORDED = {
+    "long name": attribute("dem", long_name="elevation of the ground"),
+    "comment that is new": attribute("dem", comment="above the ellipsoid"),
+    "comment of a group": attribute("pairs", comment="one row a pair"),
+    "name in a group": attribute("overview/wrapped_phase", long_name="small phase"),
+}
+
+
+@pytest.mark.parametrize("kind", REWORDED)
+def test_older_wording_is_no_damage_and_migrate_brings_it_to_this_version(cube, kind):
+    REWORDED[kind](cube)
+    reseal(cube)
+    advice = f"`hephaestus migrate {FRAME}` writes those of this version"
+    for command in ("verify", "inspect", "status", "repair") if kind == "long name" else ["verify"]:
+        code, said = call(cube, command)
+        assert (code, advice in said) == (0, True), said
+    before = {path: item for path, item in cube.read_manifest().items() if "/c." in path}
+    if kind != "long name":  # the commands are the same for all
+        return
+    assert call(cube, "migrate")[0] == 0
+    current = published(cube)
+    assert current.number == cube.number + 1
+    assert {path: item for path, item in current.read_manifest().items() if "/c." in path} == before
+    for command in ("verify", "inspect", "status", "repair"):
+        code, said = call(cube, command)
+        assert (code, "migrate" in said) == (0, False), said
+    assert call(cube, "migrate")[0] == 1  # there is nothing to do any more
+
+
+def test_a_text_that_hides_that_data_is_simulated_is_no_wording(cube):
+    attribute("dem", source="COMET-LiCSAR")(cube)
+    reseal(cube)
+    code, said = call(cube, "verify")
+    assert (code, f"`hephaestus repair {FRAME}` mends it" in said) == (1, True)
 
 
 def test_a_phase_that_would_decode_to_gigabytes_is_found(cube):

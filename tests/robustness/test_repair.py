@@ -21,11 +21,15 @@ from archives import (
 )
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.progress import NullListener
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
 from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.cube.validation.checksums import Damage, verify_generation
 from hephaestus_build.operations.repair import repair
+from hephaestus_build.operations.status import read_frame_status
+from hephaestus_build.operations.verification import CubeVerification, verify_cube
 from hephaestus_build.pipeline.build import build
+from hephaestus_build.pipeline.upstream_changes import check_upstream
 from hephaestus_build.simulation.server import faults
 
 
@@ -112,6 +116,7 @@ def test_one_damaged_pair_is_fetched_and_nothing_else(archive, settings):
     assert damage.variable == "insar_coherence"
     assert damage.unit.startswith("pair/")
     archive.clear_log()
+    shutil.rmtree(settings.downloads_dir / "licsar")
     result = repair(FRAME, settings)
     assert result.rebuilt == (damage.unit,)
     assert result.changed == result.lost == ()
@@ -226,11 +231,42 @@ def test_what_upstream_does_not_give_comes_from_the_cache_if_it_is_what_the_cube
     assert repair(FRAME, settings).lost == (damage.unit,)
 
 
+def damage_one_of_each_kind(generation: Generation) -> set[str]:
+    """Damage one granule of each kind, and return their keys."""
+    for name in ("insar_difference", "dem", "deformation_mask", "primary_date_surface_pressure", "overview"):
+        flip(next(path for path in sorted((generation.store / name).rglob("c.*"))), random.Random(11))
+    return {damage.unit for damage in verify_generation(generation)}
+
+
+def test_what_the_cache_holds_is_taken_without_asking_anyone(archive, settings):
+    before = objects(settings)
+    damaged = damage_one_of_each_kind(frame_store_of(settings).published_generation())
+    assert {unit.partition("/")[0] for unit in damaged} == {"pair", "dem", "mask", "epoch", "overview"}
+    archive.clear_log()
+    result = repair(FRAME, settings)
+    assert (set(result.rebuilt), result.lost, result.changed) == (damaged, (), ())
+    assert archive.log == []
+    assert objects(settings) == before
+
+
+def test_what_the_archive_has_changed_stays_known_when_the_old_is_restored_from_the_cache(archive, settings):
+    current = frame_store_of(settings).published_generation()
+    flip(next((current.store / "insar_difference").glob("c.*")), random.Random(7))
+    (damage,) = verify_generation(current)
+    archive.archive.reprocess(FRAME, damage.unit.partition("/")[2])
+    assert check_upstream(FRAME, settings, NullListener())
+    assert repair(FRAME, settings).rebuilt == (damage.unit,)
+    assert read_frame_status(settings, FRAME).stale
+    assert build(ALL, settings).published
+    assert not read_frame_status(settings, FRAME).stale
+
+
 def test_what_upstream_has_changed_meanwhile_is_said(archive, settings):
     current = frame_store_of(settings).published_generation()
     flip(next((current.store / "insar_difference").glob("c.*")), random.Random(7))
     (damage,) = verify_generation(current)
     archive.archive.reprocess(FRAME, damage.unit.partition("/")[2])
+    shutil.rmtree(settings.downloads_dir / "licsar")
     assert repair(FRAME, settings).changed == (damage.unit,)
     assert verify_generation(frame_store_of(settings).published_generation()) == []
 
@@ -243,9 +279,7 @@ def test_a_killed_repairs_work_that_a_build_has_passed_is_not_used(archive, sett
     from hephaestus_build.operations import repair as repairing
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            repairing, "_publish_repaired", lambda *_: (_ for _ in ()).throw(HephaestusError("killed"))
-        )
+        patch.setattr(repairing, "republish", lambda *_: (_ for _ in ()).throw(HephaestusError("killed")))
         with pytest.raises(HephaestusError, match="killed"):
             repair(FRAME, settings)
     archive.archive.reprocess(FRAME, damage.unit.partition("/")[2])
@@ -335,3 +369,49 @@ def test_damage_in_more_places_than_one_is_all_named(archive, settings):
     result = repair(FRAME, settings)
     assert result.rebuilt == ("dem/dem",)
     assert verify_generation(frame_store_of(settings).published_generation()) == []
+
+
+def _truncate(path: Path) -> None:
+    path.unlink()
+    path.write_bytes(b"x")
+
+
+def _replace_by_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _replace_by_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/etc/hostname")
+
+
+def _put_beside(path: Path) -> None:
+    path.with_name(f"{path.name}.copy").write_bytes(path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [_truncate, Path.unlink, _replace_by_folder, _replace_by_link, _put_beside],
+    ids=lambda f: f.__name__,
+)
+def test_what_verify_says_that_repair_mends_it_mends(settings, harm):
+    before = objects(settings)
+    inside = (
+        "insar_difference/c.*", "dem/c.*", "deformation_mask/c.*", "primary_date_surface_pressure/c.*",
+        "overview/coherence/c.*", "valid_date_pair/c.*", "pairs/primary/c.*", "zarr.json",
+        "overview/zarr.json", MANIFEST, PROVENANCE,
+    )  # fmt: skip
+    for kinds in (inside, (f"../{MANIFEST}",), (f"../{PROVENANCE}",)):
+        current = frame_store_of(settings).published_generation()
+        for kind in kinds:
+            harm((sorted(current.store.glob(kind)) or [current.store / kind])[0])
+        seen = verify_cube(current)
+        if not seen.damages:  # files beside a generation belong to no cube
+            assert harm is _put_beside
+            assert kinds is not inside
+            continue
+        assert seen.describe_remedy(FRAME.id, current.store) == f"`hephaestus repair {FRAME}` mends it"
+        assert repair(FRAME, settings).lost == ()
+        assert verify_cube(frame_store_of(settings).published_generation()) == CubeVerification()
+        assert objects(settings) == before

@@ -10,6 +10,7 @@ from typing import Any
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.cube.geozarr import drop_geozarr
 from hephaestus_build.cube.schema import Coordinate, Variable
+from hephaestus_build.cube.validation.wording import is_wording
 from hephaestus_build.cube.zarr_json import make_codecs
 
 
@@ -74,6 +75,8 @@ def _faults(
     stored = drop_geozarr(found.get("attributes", {}))  # these are compared with the grid
     # an additional attribute may change the decoded values: scale_factor, add_offset, missing_value
     for name in sorted(attributes.keys() | stored.keys()):
+        if is_wording(name, stored.get(name), attributes.get(name)):
+            continue
         yield from _compare(f"attribute {name}", stored.get(name), attributes.get(name))
 
 

@@ -54,9 +54,12 @@ from hephaestus_build.cube.storage.writer import (
     make_tables,
 )
 from hephaestus_build.cube.validation.array_metadata import ValidationFinding, short_repr
+from hephaestus_build.cube.validation.wording import is_wording
 
 #: Values of ``ValidationFinding.where`` that a repair cannot correct, since it starts from the same record.
 UNREPAIRABLE = ("record", "insar_difference")
+#: Granules that have images only if every product was obtained.
+_ALL_OR_NOTHING = (DemGranule, EpochGranule, InterferogramGranule)
 _EPOCH = date(1970, 1, 1)
 #: Tolerance for the rounding of ``valid_fraction`` to 6 decimals, and pi rounded up for float32.
 _FRACTION_TOLERANCE, _MAX_PHASE = 1e-6, 3.1415929
@@ -118,6 +121,8 @@ def _check_record(generation: Generation, contents: CubeInventory) -> Iterator[V
             yield ValidationFinding(
                 "record", f"{key} was made with another grid or another schema than the cube has"
             )
+        if isinstance(granule, _ALL_OR_NOTHING) and granule.objects and not granule.is_complete:
+            yield ValidationFinding("record", f"{key} is owed, and yet it has images")
         if isinstance(granule, DemGranule) and granule.grid not in (None, grid):
             yield ValidationFinding("record", f"{key} has another grid than the cube")
         if isinstance(granule, PairGranule):
@@ -186,6 +191,8 @@ def _check_attributes(contents: CubeInventory, metadata: StoreMetadata) -> Itera
         for name in sorted(right.keys() | stored.keys()):
             if name in ("crs_wkt", "spatial_ref"):
                 continue  # the text depends on the version of PROJ; check_schema compares its meaning
+            if where and is_wording(name, stored.get(name), right.get(name)):
+                continue
             if right.get(name) != stored.get(name):
                 yield ValidationFinding(
                     where or "cube",

@@ -43,6 +43,7 @@ from hephaestus_build.cube.validation.array_metadata import (
 )
 from hephaestus_build.cube.validation.flag_consistency import check_flags
 from hephaestus_build.cube.validation.geozarr_conformance import check_geozarr
+from hephaestus_build.cube.validation.wording import is_wording
 
 #: An array along the pair axis, whose key space those of its groups use.
 _PAIR_DATES = "pairs/primary"
@@ -190,7 +191,8 @@ def _check_groups(store: Path, metadata: StoreMetadata, schema: CubeSchema) -> I
             continue
         attributes = metadata.groups[name]
         for key, expected in schema.groups[name].attributes.items():
-            if attributes.get(key) != expected:
+            found = attributes.get(key)
+            if found != expected and not is_wording(key, found, expected):
                 yield ValidationFinding(
                     name, f"attribute {key} is {short_repr(attributes.get(key))}, expected {expected!r}"
                 )

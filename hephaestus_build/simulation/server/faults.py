@@ -197,6 +197,11 @@ def claim_date(last_modified: str) -> Fault:
     return Fault(headers={"Last-Modified": last_modified})
 
 
+def claim_clock(date: str) -> Fault:
+    """Return a fault that states another time of the server in the header ``Date``."""
+    return Fault(headers={"date": date})
+
+
 def refuse_head(code: int = 405) -> Fault:
     """Return a fault that refuses HEAD requests with an error status and answers all others."""
     return Fault(status=code, methods=frozenset({"HEAD"}))

@@ -277,6 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
     disable_nagle_algorithm = True
     reset_connection = False
+    _claimed_date = ""
     server: _Server
     entry: RequestLogEntry
 
@@ -379,6 +380,7 @@ class _Handler(BaseHTTPRequestHandler):
                     headers[key] = value
             self.entry.status = status
             self.server.owner.record(self.entry)
+            self._claimed_date = headers.pop("date", "")
             self.send_response(status)
             for key, value in headers.items():
                 if value:
@@ -387,6 +389,10 @@ class _Handler(BaseHTTPRequestHandler):
             if self.command != "HEAD" and status not in (304, 416):
                 stream.seek(start)
                 self._stream(stream, length, fault)
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Return the header ``Date``: the present time, or what a fault claims."""
+        return self._claimed_date or super().date_time_string(timestamp)
 
     def _stream(self, stream: BinaryIO, length: int, fault: Fault) -> None:
         ends = [end for end in (fault.cut_after, fault.stall_after) if end is not None]

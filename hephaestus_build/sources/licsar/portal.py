@@ -153,6 +153,11 @@ class LicsarPortal:
         known = {base.host for base in (self._base, self._mirror) if base}
         return address.host in known or address.host.endswith(_TRUSTED_HOSTS) or near
 
+    def _is_other_port(self, url: str) -> bool:
+        """Return whether an address is of this machine, but not of the server that the settings name."""
+        address = HttpUrl.parse(url)
+        return address.is_loopback and address.origin != self._base.origin
+
     def frames(self, track: int) -> tuple[Frame, ...]:
         """Return the frames that the archive has on a relative orbit, sorted; one request.
 
@@ -360,9 +365,10 @@ class LicsarPortal:
             Name of the product.
         url : str
             Address of an earlier download. It is tried first if it belongs to the archive's hosts; others
-            are not requested, since records are not trusted.
+            are not requested, since records are not trusted, nor are other ports of this machine: a simulated
+            archive has another one each time.
         """
-        if self.is_trusted_url(url):
+        if self.is_trusted_url(url) and not self._is_other_port(url):
             page = self._head_of_file(self._file_url(url))
             if page.outcome is not Outcome.ABSENT:  # if absent, it may have moved: try the other locations
                 return page

@@ -142,6 +142,7 @@ def test_commands_on_cubes(
     archive: Any, data: Path, tmp_path: Path, run: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = archive.archive.pairs(FRAME)[1]
+    run("doctor")
     run("frames", "etna")
     run("frames", "--near", "36.8,14.5")
     run("frames", "iceland")

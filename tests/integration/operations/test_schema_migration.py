@@ -26,6 +26,7 @@ from hephaestus_build.operations import schema_migration
 from hephaestus_build.operations.repair import repair
 from hephaestus_build.operations.schema_migration import migrate_schema
 from hephaestus_build.operations.status import read_frame_status
+from hephaestus_build.operations.verification import CubeVerification, verify_cube
 from hephaestus_build.pipeline.build import build, plan
 from hephaestus_build.pipeline.plan import BuildRequest
 from kill_switch import KillSwitch
@@ -101,7 +102,7 @@ def test_an_earlier_schema_is_never_called_damage(settings, hephaestus):
     option = ("--data-dir", str(settings.data_dir))
     code, out, said = hephaestus("verify", FRAME, *option)
     assert (code, out) == (0, f"{FRAME}: whole\n")
-    assert "`hephaestus migrate`" in said
+    assert f"`hephaestus migrate {FRAME}`" in said
     code, out, said = hephaestus("status", *option)
     assert "schema 1.2" in said
     assert f"migrate {FRAME}` brings it over without downloading anything" in said
@@ -204,3 +205,26 @@ def test_a_copy_of_an_earlier_schema_can_still_be_read(settings, tmp_path):
         assert cube.insar_difference.any()
     with pytest.raises(HephaestusError, match="hephaestus migrate"):
         WindowReader(copy).read("insar_difference", PAIR, 0, 0, np.empty((3, 3), np.float32))
+
+
+@pytest.mark.parametrize("name", ["insar_coherence", "zarr.json"])
+def test_damage_of_an_earlier_schema_is_brought_over_or_built_again_as_verify_says(settings, name):
+    current = published(settings)
+    path = (
+        next(iter(sorted((current.store / name).rglob("c.*"))))
+        if name != "zarr.json"
+        else current.store / name
+    )
+    path.write_bytes(b"x")
+    found = verify_cube(current)
+    said = found.describe_remedy(str(FRAME), current.store)
+    with pytest.raises(HephaestusError) as refusal:
+        repair(FRAME, settings)
+    assert str(refusal.value).endswith(said)
+    if found.remedy == "migrate":
+        assert f"`hephaestus migrate {FRAME}`" in said
+        assert migrate_schema(FRAME, settings).left_out
+        assert verify_cube(published(settings)) == CubeVerification()
+    else:
+        assert name == "zarr.json"
+        assert f"`hephaestus build {FRAME}` builds it again" in said

@@ -276,6 +276,27 @@ def test_a_frame_that_the_embedded_archive_lacks_is_one_line(data, own, hephaest
     assert f"{REAL}: the embedded archive has no such frame" in said
 
 
+def test_a_damaged_sample_has_ways_out_without_a_portal(built, archive, data, own, hephaestus, monkeypatch):
+    # each command starts an archive of its own, at another port than that of the build
+    monkeypatch.setenv("HTTP_PROXY", NOWHERE)
+    monkeypatch.setenv("HTTPS_PROXY", NOWHERE)
+    store = data / "simulated" / "cubes" / f"{FRAME}.zarr"
+    assert hephaestus("verify", "--upstream") == (0, f"{FRAME} (simulated): whole\n", "")
+    for emptied in (False, True):
+        shard = next((store / "insar_difference").glob("c.*"))
+        shard.unlink()
+        shard.write_bytes(b"bad")
+        if emptied:
+            shutil.rmtree(data / "simulated" / "cache")
+        assert hephaestus("verify", FRAME)[0] == 1
+        code, said, _ = hephaestus("repair", FRAME)
+        assert (code, "1 granule rebuilt" in said) == (0, True)
+        assert hephaestus("verify", FRAME)[0] == 0
+    assert hephaestus("plan", FRAME)[0] == hephaestus("watch", "--once")[0] == 0
+    assert hephaestus("verify", "--upstream", FRAME)[0] == 0
+    assert hephaestus("verify", "--upstream", store)[0] == 0
+
+
 def test_a_library_call_without_an_archive_says_so_and_asks_nobody(data):
     with pytest.raises(HephaestusError, match=f"{FRAME}: it is simulated, and no archive that has it is set"):
         build(ALL, load_settings())
@@ -397,7 +418,7 @@ def test_a_cube_of_an_earlier_version_is_read_where_it_is_until_it_is_moved(data
     for command in (["build", FRAME, "--no-quicklook"], ["repair", FRAME], ["watch", FRAME, "--rounds", "1"]):
         code, _, said = hephaestus(*command)
         assert code == 1
-        assert said.count("\n") == 1
+        assert said.count("hephaestus: ") == 1  # beside the sum of the round, of watch
         assert f"move it with `hephaestus migrate {FRAME}`, then run the same command again" in said
     before = tree(data / "cubes" / ".generations" / FRAME.id / "000001")
 
