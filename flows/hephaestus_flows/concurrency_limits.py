@@ -35,6 +35,7 @@ CONCURRENCY_LIMITS = {"licsar": 2, "cds": 2}
 ARCHIVE_TAGS = (*CONCURRENCY_LIMITS, "arco")
 #: Module of Prefect that keeps leases in its home, so that they outlive the server.
 LEASE_STORAGE = "prefect.server.concurrency.lease_storage.filesystem"
+_NO_HOLDER = "by none since a server was stopped"
 #: Seconds that a task waits for a slot before the run's log says so, and until it is said again.
 _NOTICE_AFTER, _NOTICE_EVERY = 10.0, 300.0
 _JOIN_SECONDS = 5.0  # for a question to the server that is under way
@@ -96,7 +97,7 @@ def describe_wait(tag: str, flow_run_id: UUID | None = None) -> str:
     taken = f"{limit.active_slots} of {limit.limit} slots of the limit {tag} are taken"
     if len(holders) < limit.active_slots:
         return (
-            f"{taken}, {len(holders)} of them by tasks, the others by none since a server was stopped: "
+            f"{taken}, {len(holders)} of them by tasks, the others {_NO_HOLDER}: "
             f"`prefect concurrency-limit delete {tag}` and `prefect concurrency-limit create {tag} "
             f"{limit.limit}` free them"
         )
@@ -132,12 +133,14 @@ def report_waiting(tag: str) -> Iterator[None]:
     logger, own_id = get_run_logger(), flow_run.id
 
     def watch() -> None:
-        patience = _NOTICE_AFTER
+        patience, before = _NOTICE_AFTER, ""
         while not ended.wait(patience):
             with suppress(Exception):  # a server that does not answer is the task's own trouble
                 said = describe_wait(tag, UUID(own_id) if own_id else None)
-                patience = _NOTICE_EVERY if said else _NOTICE_AFTER
-                if said and not ended.is_set():
+                # the server counts a slot before it records the task that takes it: read again
+                is_doubtful, before = _NO_HOLDER in said and said != before, said
+                patience = _NOTICE_EVERY if said and not is_doubtful else _NOTICE_AFTER
+                if said and not is_doubtful and not ended.is_set():
                     logger.info("waiting: %s", said)
 
     thread = threading.Thread(target=copy_context().run, args=(watch,), name="report-waiting", daemon=True)
