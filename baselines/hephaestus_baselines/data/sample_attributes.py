@@ -81,7 +81,8 @@ def trace_outlines(cube: WindowReader, mask: npt.NDArray[np.uint8]) -> list[shap
 
     top, left = int(rows[0]), int(columns[0])
     deforming = (mask[top : rows[-1] + 1, left : columns[-1] + 1] > 0).astype(np.uint8)
-    corner = cube.grid.transform @ Affine.translation(left, top)
+    grid = cube.grid
+    corner = Affine(grid.dx, 0, grid.west + left * grid.dx, 0, -grid.dy, grid.north - top * grid.dy)
     with isolated_gdal_env():
         found = shapes(deforming, mask=deforming > 0, connectivity=8, transform=corner)
         return [shapely.make_valid(shapely.geometry.shape(outline)) for outline, _ in found]
