@@ -12,6 +12,7 @@ from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, SimulatedOp
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.settings import Settings, find_setting_origins, load_settings
 from hephaestus_build.doctor.check import Check
 from hephaestus_build.doctor.checkup import check_archives, check_this_machine
@@ -77,7 +78,7 @@ def doctor(
             out.print(f"report: {report}")
     failed = [check.name for check in checks if check.verdict == "failed"]
     if failed:
-        print_notice(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}")
+        print_notice(f"{len(failed)} of {count_of(len(checks), 'check')} failed: {', '.join(failed)}")
         raise typer.Exit(1)
 
 
