@@ -37,6 +37,7 @@ except ImportError:  # not available on Windows
 
 _PROBE = ".hephaestus-probe-"
 _LEFT_PROBE = re.compile(re.escape(_PROBE) + "[0-9a-f]{12}")
+_FULL = ("ENOSPC", "EDQUOT")
 _LEFT_AFTER = 3600.0  # seconds after which the folder of a killed probe is removed
 
 
@@ -97,6 +98,12 @@ class FilesystemManners:
         HephaestusError
             If the folder cannot be written, or files and folders in it cannot be renamed.
         """
+        if self.write_error.startswith(_FULL):
+            raise HephaestusError(
+                f"{what}: {self.folder}: the disk is full or its quota used up ({self.write_error}): free "
+                f"some space (`hephaestus plan` says how much is needed) or set HEPHAESTUS_DATA_DIR to "
+                f"another folder"
+            )
         if self.write_error:
             raise HephaestusError(
                 f"{what}: nothing can be written to {self.folder} ({self.write_error}); make it writable or "

@@ -113,8 +113,8 @@ def test_status_and_verify_report_what_is_owed_without_failing(archive, data, he
     assert "its last build failed" in err
     code, out, _ = hephaestus("status", "--json")
     assert code == 1
-    assert json.loads(out)[0]["generation"] == 1
-    assert json.loads(out)[0]["last_error"]
+    assert json.loads(out)["frames"][0]["generation"] == 1
+    assert json.loads(out)["frames"][0]["last_error"]
     # so is an archive that does not answer
     assert hephaestus("verify", "--upstream")[0] == 1
 
