@@ -179,9 +179,9 @@ def test_a_sample_is_drawn_step_by_step(stores: dict[str, Path]) -> None:
     shown = np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
     phase = data[0]["phase"][0].numpy()
     np.testing.assert_array_equal(shown, np.where(phase == 0, np.nan, phase))
-    assert len(figure.axes) == 3 * 5
+    assert len(figure.axes) == 3 * 5 + 1  # and the colour bar of the phase
     without = WindowDataset([series()], stores, size=SIZE, atmosphere=False)
-    assert len(plot_sample(without, SampleDraw(0, 1)).axes) == 3 * 4
+    assert len(plot_sample(without, SampleDraw(0, 1)).axes) == 3 * 4 + 1
 
 
 def test_memory_does_not_grow_over_an_epoch(stores: dict[str, Path]) -> None:
