@@ -20,7 +20,8 @@ from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
-from hephaestus_baselines.cli import format_headline_score, parse_part
+from hephaestus_baselines.cli.options import parse_part
+from hephaestus_baselines.cli.runs import format_headline_score
 from hephaestus_baselines.config.run_config import Recipe, preset_names, read_preset
 from hephaestus_baselines.data.simulated_cubes import ensure_benchmark_cubes
 from hephaestus_baselines.experiments.experiment_grid import (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fuzzing import Reader, fuzz
-from hephaestus_baselines.cli import parse_fields
+from hephaestus_baselines.cli.options import parse_fields
 from hephaestus_baselines.config.run_config import Preset, read_preset
 from hephaestus_baselines.evaluation.predictions import Predictions
 from hephaestus_baselines.evaluation.result_schema import RunResult

@@ -13,7 +13,7 @@ from checkout import PACKAGES
 SHARED_WITH_COMMANDS = {
     "build": {"hephaestus_build.pipeline.build", "hephaestus_build.cli.build"},
     "pairs": {"hephaestus_build.api.pairs", "hephaestus_build.cli.pairs"},
-    "plan": {"hephaestus_build.pipeline.build", "hephaestus_build.cli.plan", "hephaestus_baselines.cli"},
+    "plan": {"hephaestus_build.pipeline.build", "hephaestus_build.cli.plan", "hephaestus_baselines.cli.runs"},
     "repair": {"hephaestus_build.operations.repair", "hephaestus_build.cli.repair"},
     "watch": {
         "hephaestus_build.operations.batch",

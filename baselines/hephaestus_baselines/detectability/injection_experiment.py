@@ -44,8 +44,6 @@ from hephaestus_build.cube.reading.window_reader import WindowReader
 
 #: Largest displacements in line of sight that are tried, metres: a tenth of a fringe to eleven.
 DISPLACEMENTS = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
-#: Default number of places for each frame.
-DEFAULT_PLACES = 60
 #: At most this many quiet windows of the validation part set the threshold, evenly spaced.
 _MAX_VALIDATION_WINDOWS = 4000
 #: Windows that are tried for each wanted place, since some have hardly any data.
@@ -74,8 +72,8 @@ def measure_detectability(
     checkpoint: Path,
     stores: Mapping[str, Path],
     *,
-    places: int = DEFAULT_PLACES,
-    false_alarms: float = 0.05,
+    places: int,
+    false_alarms: float,
     seed: int = 0,
     device: str = "auto",
     unsealed: bool = False,

@@ -22,7 +22,7 @@ import hephaestus_baselines.experiments.experiment_grid
 import hephaestus_baselines.reporting.run_figures
 import hephaestus_baselines.training.trainer
 from checkout import ROOT
-from hephaestus_baselines.cli import format_command, parse_fields, parse_part
+from hephaestus_baselines.cli.options import format_command, parse_fields, parse_part
 from hephaestus_baselines.detectability.detectability_report import detectability_json_schema
 from hephaestus_baselines.experiments.experiment_grid import RunOutcome
 from hephaestus_build.cli import run_console_script

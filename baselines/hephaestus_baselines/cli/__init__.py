@@ -1,0 +1,20 @@
+"""Commands of ``hephaestus benchmark``: train and score models on the cubes, and predict with them.
+
+The heavy modules of this package are imported when a command runs, so that help works without PyTorch.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from hephaestus_baselines.cli.models import detectability, predict
+from hephaestus_baselines.cli.runs import plan, run, tables
+
+app = typer.Typer(
+    help="Train and score models on the cubes, and map their predictions.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+for command in (run, plan, tables, predict, detectability):
+    app.command()(command)

@@ -1,0 +1,45 @@
+"""The cubes that a command of ``hephaestus benchmark`` works on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hephaestus_build.cli.console import print_notice
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.progress import show_progress
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.cube.discovery import CubeSelection, select_cubes
+
+
+def select_benchmark_cubes(
+    settings: Settings, cubes: Path | None, *, simulated: bool, mixed: bool
+) -> CubeSelection:
+    """Return the cubes that the options name; missing ones of the embedded archive are built.
+
+    Parameters
+    ----------
+    settings : Settings
+        Settings of the command.
+    cubes : pathlib.Path or None
+        Folder of the cubes (``--cubes``).
+    simulated : bool
+        Whether to take the cubes of the embedded archive (``--simulated``).
+    mixed : bool
+        Whether real and simulated cubes may be mixed.
+
+    Raises
+    ------
+    UsageError
+        If both a folder and the embedded archive are asked for, or cubes are mixed that may not be.
+    """
+    from hephaestus_baselines.data.simulated_cubes import ensure_benchmark_cubes
+
+    if cubes and simulated:
+        raise UsageError("--simulated uses its own cubes: leave out --cubes or --simulated")
+    if simulated:
+        with show_progress() as listener:
+            cubes = ensure_benchmark_cubes(settings, listener=listener)
+    taken = select_cubes(settings, [cubes] if cubes else [], mixed=mixed)
+    if taken.notice:
+        print_notice(taken.notice)
+    return taken

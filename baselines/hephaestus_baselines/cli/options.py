@@ -1,0 +1,97 @@
+"""Options of the commands of ``hephaestus benchmark``, and how their texts are read."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.parsing import parse_yaml
+from hephaestus_build.core.plain_text import sanitize_text
+
+PresetArgument = Annotated[str, typer.Argument(help="small, paper, legacy, or the path of a YAML file.")]
+BenchmarkCubesOption = Annotated[
+    Path | None, typer.Option(help="Folder of the cubes. Default: cubes/ in the data folder.")
+]
+BenchmarkSimulatedOption = Annotated[
+    bool, typer.Option("--simulated", help="Use cubes of the embedded archive, built once and kept.")
+]
+ResultsOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the results. Default: results/ in the data folder, or in its simulated/."),
+]
+PartOption = Annotated[str, typer.Option(help="Execute only the i-th of n parts of the runs, such as 2/4.")]
+FieldsOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a field of all runs, such as epochs=3; may be repeated."),
+]
+WeightsOption = Annotated[
+    str | None, typer.Option(help="imagenet, none (from scratch), or a folder with the ImageNet weights.")
+]
+UncheckedOption = Annotated[
+    bool,
+    typer.Option("--unchecked", help="Do not compare cube data with its published hashes."),
+]
+AllowUnseenOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unseen",
+        help="Write tables although the windows show less than 90 % of the interferograms with deformation.",
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+UnsealedOption = Annotated[
+    bool, typer.Option("--unsealed", help="Accept a checkpoint without a seal, as of other programs.")
+]
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """Parse ``i/n`` into (i, n).
+
+    Raises
+    ------
+    UsageError
+        If `text` has another form, or i is not between 1 and n.
+    """
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise UsageError(f"--part {text!r} is not a valid part: give i/n with i from 1 to n, such as 2/4")
+    return int(number), int(count)
+
+
+def parse_fields(texts: Sequence[str]) -> dict[str, Any]:
+    """Parse ``name=value`` texts into fields, with values as YAML.
+
+    Raises
+    ------
+    UsageError
+        If a text has another form or its value is not YAML.
+    """
+    fields = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (equals and name):
+            raise UsageError(f"--set {text!r}: write name=value, such as --set epochs=3")
+        try:
+            fields[name] = parse_yaml(value)
+        except ValueError as error:
+            shown = sanitize_text(text, 80)
+            raise UsageError(
+                f"--set {shown!r}: its value is not YAML ({sanitize_text(error, 100)})"
+            ) from error
+    return fields
+
+
+def format_command(arguments: Sequence[str]) -> str:
+    """Return the command line for the records, with each path reduced to its last part."""
+    return shlex.join(["hephaestus", *(_strip_path(text) for text in arguments)])
+
+
+def _strip_path(text: str) -> str:
+    name, equals, value = text.rpartition("=") if text.startswith("-") else ("", "", text)
+    path = Path(value)
+    return f"{name}{equals}{path.name if path.is_absolute() or '..' in path.parts else value}"
