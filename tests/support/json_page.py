@@ -1,6 +1,6 @@
 """The JSON that commands print, by schemas/commands.json: strict validation, and the tables of docs/json.md.
 
-``python tests/support/json_page.py`` writes the tables of the page anew; descriptions stand in the schema.
+``python tests/support/json_page.py`` writes the tables of the page again; descriptions stand in the schema.
 """
 
 from __future__ import annotations

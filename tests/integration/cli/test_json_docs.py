@@ -60,7 +60,7 @@ def test_every_command_that_prints_a_result_takes_json() -> None:
 def test_the_page_has_the_tables_of_the_schema() -> None:
     Draft202012Validator.check_schema(command_schema())
     text = PAGE.read_text(encoding="utf-8")
-    assert rewritten(text) == text, "python tests/support/json_page.py writes them anew"
+    assert rewritten(text) == text, "python tests/support/json_page.py writes them again"
     assert all(f"\n## hephaestus {name}\n" in text for name in described_commands())
 
 
