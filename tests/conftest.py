@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,6 +117,24 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith(("HEPHAESTUS_", "CDSAPI_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("CDSAPI_RC", str(tmp_path / "no-cdsapirc"))
+
+
+@pytest.fixture
+def hephaestus(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a command as the console script does; return exit code, output and errors."""
+    from hephaestus_build.cli import run_console_script
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hephaestus", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            run_console_script()
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return int(ended.value.code or 0), said.out, said.err
+
+    return call
 
 
 class FileOfTests(pytest.Module):

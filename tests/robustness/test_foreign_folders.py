@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from hephaestus_build.cli import run_console_script
 from hephaestus_build.core.atomic_io import hash_bytes, link_files
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
@@ -59,19 +57,6 @@ def outside(tmp_path) -> Path:
         (folder / name / "precious").write_text("x")
         os.utime(folder / name, (1, 1))
     return folder
-
-
-@pytest.fixture
-def hephaestus(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hephaestus", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            run_console_script()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return int(ended.value.code or 0), said.out, said.err
-
-    return call
 
 
 def contents_of(folder: Path) -> list[str]:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from hypothesis import strategies as st
 
 from archives import ALL, FRAME, copied, frame_store_of, reached, settings_for
 from checkout import ROOT
-from hephaestus_build.cli import run_console_script
 from hephaestus_build.cli.console import worst_exit_code
 from hephaestus_build.pipeline.build import build
 from hephaestus_build.simulation.server import faults
@@ -47,18 +45,9 @@ def data(upstream, built, tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def hephaestus(data, monkeypatch, capsys):
-    """Run a command as the console script does; return exit code, output and errors."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hephaestus", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            run_console_script()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return int(ended.value.code or 0), said.out, said.err
-
-    return call
+def hephaestus(data, hephaestus):
+    """Run a command on the data of this file."""
+    return hephaestus
 
 
 def last_run(data: Path) -> dict:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from archives import FRAME, copied, reached
-from hephaestus_build.cli import COMMANDS, app, run_console_script
+from hephaestus_build.cli import COMMANDS, app
 from hephaestus_build.core.terminal import SPOKEN, log_to_file, stop_logging_to_file
 from hephaestus_build.simulation.server import faults
 
@@ -24,21 +24,12 @@ Call = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def hephaestus(
-    upstream: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    upstream: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hephaestus: Call
 ) -> Iterator[Call]:
-    """Run a command as the console script does; return exit code, output and errors."""
+    """Run a command on a data folder of its own; no log file is kept open."""
     monkeypatch.setenv("HEPHAESTUS_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("HEPHAESTUS_PAIRS", "all")
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hephaestus", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            run_console_script()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return int(ended.value.code or 0), said.out, said.err
-
-    yield call
+    yield hephaestus
     stop_logging_to_file()
 
 

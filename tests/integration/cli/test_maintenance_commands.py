@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
 from archives import ALL, FRAME, asked, copied, frame_store_of, settings_for
-from hephaestus_build.cli import run_console_script
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
@@ -29,18 +27,9 @@ def data(upstream, whole_cube, tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def hephaestus(data, monkeypatch, capsys):
-    """Run a command as the console script does; return exit code, output and errors."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hephaestus", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            run_console_script()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return int(ended.value.code or 0), said.out, said.err
-
-    return call
+def hephaestus(data, hephaestus):
+    """Run a command on the data of this file."""
+    return hephaestus
 
 
 def runs(data: Path) -> list[dict]:
