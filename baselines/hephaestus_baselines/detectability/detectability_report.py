@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from pydantic import Field
 
 from hephaestus_baselines.detectability.detection_limits import DetectionCurve
@@ -24,6 +24,7 @@ from hephaestus_build.report.style import GREY, INK, PALE, style_axes
 DETECTABILITY_FORMAT: Literal["hephaestus-detectability/1"] = "hephaestus-detectability/1"
 #: Maximum number of frames that are drawn, those with the smallest limits first.
 _MAX_FRAMES = 8
+_CENTIMETRE_TICKS, _FRINGE_TICKS = (0.25, 0.5, 1, 2, 4, 8, 16, 32), (0.1, 0.3, 1, 3, 10)
 
 
 class DetectabilityReport(ResultModel):
@@ -177,7 +178,7 @@ def draw_detectability(report: DetectabilityReport) -> Figure:
     """
     figure = make_figure(11.2, 6.4)
     grid = figure.add_gridspec(2, 4)
-    set_margins(figure, left=0.6, right=0.2, bottom=0.62, wspace=0.3, hspace=0.42)
+    set_margins(figure, left=0.6, right=0.2, bottom=0.62, top=0.95, wspace=0.3, hspace=0.42)
     main = figure.add_subplot(grid[:, :2])
     _draw_curve(main, report.all, INK, "all places", interval=True)
     limits = [limit for limit in report.all.limits if not np.isnan(limit.displacement_cm)]
@@ -193,12 +194,11 @@ def draw_detectability(report: DetectabilityReport) -> Figure:
         f"without a source: {achieved:.1f} %", (0.98, achieved), xycoords=("axes fraction", "data"),
         xytext=(0, 4), textcoords="offset points", ha="right", fontsize=8, color=GREY,
     )  # fmt: skip
+    _style(main, "share of sources found, %")
     fringes = main.secondary_xaxis("top", functions=_fringe_scale(report))
     fringes.set_xlabel("fringes", fontsize=8, color=INK)
     fringes.tick_params(labelsize=8, length=3, color=PALE, labelcolor=INK)
-    fringes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    fringes.xaxis.set_minor_formatter(NullFormatter())
-    _style(main, "share of sources found, %")
+    _name_ticks(fringes, _FRINGE_TICKS)
     groups = {
         "by kind of source": report.by_kind,
         "by extent": report.by_extent,
@@ -211,7 +211,7 @@ def draw_detectability(report: DetectabilityReport) -> Figure:
             colour, marker = (known[number % len(known)] for known in (_COLORS, _MARKERS))
             _draw_curve(axes, curve, colour, name, marker=marker)
         axes.set_title(title, fontsize=9, color=INK, loc="left")
-        axes.legend(fontsize=6.5, frameon=False, loc="upper left", handlelength=1.8)
+        axes.legend(fontsize=6.5, framealpha=0.7, edgecolor="none", loc="best", handlelength=1.8)
         _style(axes, "")
     add_heading(
         figure,
@@ -262,12 +262,17 @@ def _fringe_scale(report: DetectabilityReport) -> tuple[Any, Any]:
     return to_fringes, to_centimetres
 
 
+def _name_ticks(axes: Any, ticks: Sequence[float]) -> None:
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
 def _style(axes: Any, label: str) -> None:
     axes.set_xscale("log")
     axes.set_ylim(-2, 102)
     axes.set_xlabel("largest displacement in line of sight, cm", fontsize=8, color=INK)
     axes.set_ylabel(label, fontsize=8, color=INK)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    _name_ticks(axes, _CENTIMETRE_TICKS)
     style_axes(axes)
     axes.grid(True, color=PALE, alpha=0.3, linewidth=0.5)

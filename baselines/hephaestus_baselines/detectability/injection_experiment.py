@@ -148,7 +148,7 @@ def measure_detectability(
         all=curve(injected),
         by_frame=_trace_groups(injected, lambda place: place.frame, curve),
         by_kind=_trace_groups(injected, lambda place: place.kind, curve),
-        by_extent=_trace_thirds(injected, [place.extent_km2 for place in injected], "km2", curve),
+        by_extent=_trace_thirds(injected, [place.extent_km2 for place in injected], "km²", curve),
         by_coherence=_trace_thirds(injected, [place.coherence for place in injected], "", curve),
     )
     return report, injected
