@@ -229,6 +229,7 @@ def test_an_accepted_absence_leaves_a_run_completed(prefect, archive, data, undr
     [
         (Completed(), 0),
         (Completed(name=OWED_STATE), 3),
+        (Completed(name=SKIPPED_STATE), 0),
         (Failed(message="x", data=HephaestusError("x")), 1),
         (Failed(message="x", data=UsageError("x")), 2),
         (Failed(message="x"), 1),
