@@ -59,10 +59,21 @@ def serve(
     cache: Annotated[
         Path | None, typer.Option(help="Keep made files here; default: a temporary folder.")
     ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fault",
+            metavar="NAME[=PATTERN]",
+            help="Play a fault, where paths match the regular expression; `hephaestus archive list` names "
+            "them. May be repeated; the first that matches is played.",
+        ),
+    ] = None,
 ) -> None:
     """Serve the simulated archive on 127.0.0.1 until interrupted, and print the settings that point at it."""
     from hephaestus_build.simulation.server.archive_server import ArchiveServer
+    from hephaestus_build.simulation.server.named_faults import named_fault
 
+    played = [named_fault(text) for text in fault or ()]
     archive = _make_archive(seed, size, epochs, start, frames, layout, oddity, cache)
     try:
         server = ArchiveServer(archive, port=port)
@@ -73,6 +84,8 @@ def serve(
         ) from None
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # where this is not run by the console script
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the temporary files go then too
+    for pattern, behaviour in played:
+        server.faults.add(pattern, behaviour)
     try:
         with server:
             for name, value in server.environment().items():
@@ -142,7 +155,8 @@ def list_frames(
     start: StartOption = None,
     frames: FrameOption = None,
 ) -> None:
-    """List the simulated frames and what is odd about each."""
+    """List the simulated frames, what is odd about each, and the faults that `serve` can play."""
+    from hephaestus_build.simulation.server.named_faults import NAMED_FAULTS
     from hephaestus_build.simulation.world.frame_catalog import FAULTY_ODDITIES, ODDITIES
 
     archive = _make_archive(seed, size, epochs, start, frames, "directories", None, None)
@@ -171,7 +185,9 @@ def list_frames(
             }
         )
     if as_json:
-        print_json({"frames": rows, "oddities": ODDITIES, "faulty_oddities": FAULTY_ODDITIES})
+        described = {name: item.description for name, item in NAMED_FAULTS.items()}
+        oddities = {"oddities": ODDITIES, "faulty_oddities": FAULTY_ODDITIES}
+        print_json({"frames": rows, **oddities, "faults": described})
         return
     columns = ("frame", "rows", "columns", "pixel", "epochs", "pairs", "first", "last", "previews", "sources")
     cells = [
@@ -189,6 +205,9 @@ def list_frames(
     for oddity, meaning in {**ODDITIES, **FAULTY_ODDITIES}.items():
         where = [name for name in world.frames if oddity in world.frame_files(name).oddities]
         out.print(f"{oddity}: {meaning} ({', '.join(where) or 'on request'})")
+    out.print()
+    faults = [(name, f"the server {item.description}") for name, item in NAMED_FAULTS.items()]
+    print_table(("serve --fault", "what it does"), faults, folded=("what it does",))
 
 
 def _make_archive(

@@ -40,7 +40,7 @@ STAND_INS = {
 LEFT_OUT = {
     "asks the real archives": 16,
     "trains, or needs what was trained": 11,
-    "serves until it is stopped": 2,
+    "serves until it is stopped": 3,
     "is part of a script that is not run": 1,
     "needs another cube of the real archives": 1,
 }
