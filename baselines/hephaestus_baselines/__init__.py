@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from hephaestus_baselines.data.preparation import prepare_data
     from hephaestus_baselines.data.samplers import EpochBatchSampler
     from hephaestus_baselines.data.window_dataset import WindowDataset
+    from hephaestus_baselines.interop.cube_datamodule import HephaestusDataModule
+    from hephaestus_baselines.interop.cube_dataset import HephaestusDataset
     from hephaestus_baselines.reporting.sample_plot import plot_sample
 
 provide_matplotlib_folder()  # before a module of this package imports matplotlib
@@ -23,6 +25,8 @@ provide_matplotlib_folder()  # before a module of this package imports matplotli
 #: Module of each public name.
 _MODULES = {
     "EpochBatchSampler": "hephaestus_baselines.data.samplers",
+    "HephaestusDataModule": "hephaestus_baselines.interop.cube_datamodule",
+    "HephaestusDataset": "hephaestus_baselines.interop.cube_dataset",
     "InputChannels": "hephaestus_baselines.config.channels",
     "ChannelStack": "hephaestus_baselines.data.batch_expansion",
     "WindowDataset": "hephaestus_baselines.data.window_dataset",
@@ -35,6 +39,8 @@ _MODULES = {
 __all__ = [
     "ChannelStack",
     "EpochBatchSampler",
+    "HephaestusDataModule",
+    "HephaestusDataset",
     "InputChannels",
     "WindowDataset",
     "channel_moments",

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from hephaestus_baselines.config.channels import InputChannels
 from hephaestus_baselines.config.run_config import Recipe, Task
@@ -44,6 +44,7 @@ from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.dataset.splits import SplitPart
 
+T = TypeVar("T")
 #: Default number of windows per batch.
 DEFAULT_BATCH_SIZE = 16
 #: Parts of the errors that torch raises when a reader process is killed or shared memory is full.
@@ -242,7 +243,7 @@ def make_window_dataset(
     )
 
 
-def make_data_loader(windows: WindowDataset, workers: int, **options: Any) -> DataLoader[dict[str, Tensor]]:
+def make_data_loader(windows: Dataset[T], workers: int, **options: Any) -> DataLoader[T]:
     """Return a loader whose workers, if any, are spawned: forking a process with threads can deadlock."""
     if workers:
         options |= {

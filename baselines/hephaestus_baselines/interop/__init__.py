@@ -1,0 +1,1 @@
+"""Data sets and Lightning data modules as the training loops of other libraries expect them."""
