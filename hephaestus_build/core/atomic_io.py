@@ -35,7 +35,7 @@ _ADVICE = {
 }
 
 #: Answers of file systems that cannot flush a file or folder; any other means that data may be lost.
-_NO_FLUSH = {
+NO_FLUSH = {
     errno.EINVAL,
     errno.ENOSYS,
     errno.EOPNOTSUPP,
@@ -279,5 +279,5 @@ def _flush(descriptor: int) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in _NO_FLUSH:
+        if error.errno not in NO_FLUSH:
             raise

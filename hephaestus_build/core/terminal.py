@@ -35,6 +35,7 @@ SPOKEN.propagate = False
 SPOKEN.setLevel(logging.INFO)
 # Beginning of the names of this project's loggers, whose records say what a command does.
 _OWN_LOGGERS = "hephaestus"
+_LOG_LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 # Login and query of an address, which may be secret.
 _ADDRESS = re.compile(r"(\w://)(?:[^\s/'\"]*@)?([^\s?#'\"]*)(?:[?#][^\s'\")]*)?")
 _QUERY = re.compile(r"(?<=\S)\?[^\s=]+=[^\s'\")]*")
@@ -86,6 +87,14 @@ class PlainFormatter(logging.Formatter):
         return sanitize_text(_QUERY.sub("", text), _LONGEST)
 
 
+class _NoticeFormatter(PlainFormatter):
+    """Writes warnings like other lines of the program; one of a library begins with the library's name."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        source = "" if record.name.startswith(_OWN_LOGGERS) else f"{sanitize_text(record.name)}: "
+        return f"hephaestus: {source}{super().format(record)}"
+
+
 class _StandardErrorHandler(logging.StreamHandler[TextIO]):
     """Writes to what standard error is at that moment; with `verbose`, the steps of the command too."""
 
@@ -103,8 +112,7 @@ class _StandardErrorHandler(logging.StreamHandler[TextIO]):
     def set_verbose(self, verbose: bool) -> None:
         self.verbose = verbose
         self.setLevel(logging.DEBUG if verbose else logging.WARNING)
-        moment = "%(asctime)s " if verbose else ""
-        self.setFormatter(PlainFormatter(f"{moment}%(levelname)s %(name)s: %(message)s"))
+        self.setFormatter(PlainFormatter(_LOG_LINE) if verbose else _NoticeFormatter())
 
 
 class _LogFileHandler(WatchedFileHandler):
@@ -114,7 +122,7 @@ class _LogFileHandler(WatchedFileHandler):
         self._failed = False
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
         self.addFilter(_is_ours_or_warning)
-        self.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self.setFormatter(PlainFormatter(_LOG_LINE))
 
     def _open(self) -> Any:
         return open(

@@ -47,6 +47,12 @@ def check_manners(manners: FilesystemManners) -> Iterator[Check]:
         ok="folders are renamed and files replaced at once",
         next_step=_OTHER_FOLDER,
     )
+    yield judge(
+        "disk",
+        f"what is written cannot be brought to the disk ({manners.disk_error})" if manners.disk_error else "",
+        ok="what is written is flushed to the disk",
+        next_step=f"check the disk and its connection, or {_OTHER_FOLDER}",
+    )
     lacking = (
         ("symbolic_links", manners.symlink_error, "cubes are published as links"),
         ("hard_links", manners.hard_link_error, "generations share unchanged files"),

@@ -27,6 +27,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from hephaestus_build.core.atomic_io import NO_FLUSH, sync_files, sync_folder
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.plain_files import remove_folder
 
@@ -61,7 +62,9 @@ class FilesystemManners:
     lock_error : str
         Of locking a file with ``flock``.
     folder_sync_error : str
-        Of flushing a folder's entries to the disk.
+        Of flushing a folder's entries to the disk, where the file system has no such operation.
+    disk_error : str
+        Of flushing a file or folder to the disk, for another reason: what is written may be lost.
     is_case_sensitive : bool or None
         Whether names that differ only in letter case are different; None if not tried.
     free_bytes : int or None
@@ -75,6 +78,7 @@ class FilesystemManners:
     hard_link_error: str = ""
     lock_error: str = ""
     folder_sync_error: str = ""
+    disk_error: str = ""
     is_case_sensitive: bool | None = None
     free_bytes: int | None = None
 
@@ -114,6 +118,12 @@ class FilesystemManners:
                 f"{what}: the file system of {self.folder} cannot rename folders, replace files and append "
                 f"to them ({self.rename_error}), so no cube can be published there; set HEPHAESTUS_DATA_DIR "
                 f"to a folder on another file system"
+            )
+        if self.disk_error:
+            raise HephaestusError(
+                f"{what}: what is written to {self.folder} cannot be brought to the disk "
+                f"({self.disk_error}), so no cube can be published there; check the disk and its connection, "
+                f"or set HEPHAESTUS_DATA_DIR to a folder on another file system"
             )
 
     def describe_lacks(self) -> tuple[str, ...]:
@@ -179,6 +189,7 @@ def probe_filesystem(folder: Path) -> FilesystemManners:
             hard_link_error=_failure(lambda: (probe / "hard").hardlink_to(plain)),
             lock_error=_failure(lambda: _try_lock(plain)),
             folder_sync_error=_failure(lambda: _try_folder_sync(probe)),
+            disk_error=_failure(lambda: sync_files([plain])) or _failure(lambda: sync_folder(probe)),
             is_case_sensitive=not os.path.lexists(probe / "PLAIN"),
             free_bytes=free,
         )
@@ -235,9 +246,13 @@ def _try_lock(path: Path) -> None:
 
 
 def _try_folder_sync(folder: Path) -> None:
+    """Raise an error if folders cannot be flushed; one of the disk itself is not meant."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in NO_FLUSH:
+            raise
     finally:
         os.close(descriptor)
 

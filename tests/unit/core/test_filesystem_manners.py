@@ -28,14 +28,18 @@ def test_a_folder_that_is_not_there_yet_is_that_of_its_parent(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [errno.EPERM, errno.EROFS, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIO])
 @pytest.mark.parametrize(
-    ("lack", "attribute", "words"),
+    ("lack", "attribute", "words", "number"),
     [
-        ("SYMLINK", "symlink_error", "no symbolic links"),
-        ("LINK", "hard_link_error", "no hard links"),
-        ("FLOCK", "lock_error", "one machine at a time"),
-        ("DIRSYNC", "folder_sync_error", "power cut"),
+        (*case, number)
+        for case in (
+            ("SYMLINK", "symlink_error", "no symbolic links"),
+            ("LINK", "hard_link_error", "no hard links"),
+            ("FLOCK", "lock_error", "one machine at a time"),
+            ("DIRSYNC", "folder_sync_error", "power cut"),
+        )
+        for number in (errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EROFS, errno.EIO)
+        if case[0] != "DIRSYNC" or number not in (errno.EROFS, errno.EIO)
     ],
 )
 def test_each_lack_is_found_and_said(tmp_path, monkeypatch, lack, number, attribute, words) -> None:
@@ -47,6 +51,16 @@ def test_each_lack_is_found_and_said(tmp_path, monkeypatch, lack, number, attrib
     assert line.startswith(str(tmp_path))
     found.require_usable("frame")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_disk_that_fails_is_refused_before_anything_is_downloaded(tmp_path, monkeypatch, number) -> None:
+    limit_calls(monkeypatch, tmp_path, DIRSYNC=number)
+    found = probe_filesystem(tmp_path)
+    assert found.disk_error.startswith(errno.errorcode[number])
+    assert found.describe_lacks() == ()
+    with pytest.raises(HephaestusError, match=r"^frame: .*cannot be brought to the disk"):
+        found.require_usable("frame")
 
 
 def test_how_often_a_cube_is_written(tmp_path, monkeypatch) -> None:

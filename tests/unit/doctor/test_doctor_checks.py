@@ -94,6 +94,7 @@ def test_a_coordinate_system_that_is_not_understood_is_said(monkeypatch):
         ({}, {}),
         ({"write_error": REFUSED}, {"data_folder": "failed"}),
         ({"rename_error": REFUSED}, {"renames": "failed"}),
+        ({"disk_error": REFUSED}, {"disk": "failed"}),
         ({"symlink_error": REFUSED}, {"symbolic_links": "warning"}),
         ({"hard_link_error": REFUSED}, {"hard_links": "warning"}),
         ({"lock_error": REFUSED}, {"locks": "warning"}),
