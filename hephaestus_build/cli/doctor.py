@@ -67,7 +67,8 @@ def doctor(
         asked = _frame_to_ask(frame, simulated)
         with serve_for_frames(settings, [asked]) as served:
             found = list(check_archives(asked, served))
-        checks = [check for check in checks if check.name != "clock" or not _has(found, "clock")] + found
+        known = {check.name for check in found}  # the archives know more of these
+        checks = [check for check in checks if check.name not in known] + found
     if report is not None:
         write_report_file(report, checks, settings, settings_with_origins(settings, origins))
     if as_json:
@@ -98,10 +99,6 @@ def _frame_to_ask(frame: str | None, simulated: bool) -> Frame:
     if frame is not None:
         return frame_named(frame)
     return embedded_frames()[0] if simulated else Frame(_FRAME)
-
-
-def _has(checks: list[Check], name: str) -> bool:
-    return any(check.name == name for check in checks)
 
 
 def _print_checks(checks: list[Check]) -> None:

@@ -41,6 +41,20 @@ class UnreachableError(HephaestusError):
     """An archive did not answer; the same request may succeed later."""
 
 
+class RefusedError(HephaestusError):
+    """An archive answered, and refuses access.
+
+    Attributes
+    ----------
+    status : int or None
+        HTTP status of the answer; None where the archive refused in another way.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class FrameBusyError(HephaestusError):
     """Another process writes to the frame; no work was started, and that process adds what is missing."""
 

@@ -14,7 +14,7 @@ from hephaestus_build.core.machine.limits import read_machine_limits
 from hephaestus_build.core.settings import SettingOrigin, Settings
 from hephaestus_build.doctor.atmosphere import check_atmosphere
 from hephaestus_build.doctor.check import Check, run_checks
-from hephaestus_build.doctor.configuration import check_keys, check_settings
+from hephaestus_build.doctor.configuration import check_keys, check_network, check_settings
 from hephaestus_build.doctor.data_folder import check_manners, check_writers
 from hephaestus_build.doctor.installation import check_installation
 from hephaestus_build.doctor.machine import check_clock, check_limits, check_open_files, open_file_limit
@@ -42,6 +42,7 @@ def check_this_machine(settings: Settings, origins: dict[str, SettingOrigin]) ->
             ("cpu", lambda: check_limits(read_machine_limits())),
             ("open_files", lambda: [check_open_files(open_file_limit())]),
             ("settings", lambda: check_settings(settings, origins)),
+            ("network", lambda: [check_network(settings)]),
             ("cds_key", lambda: check_keys(settings)),
             ("clock", lambda: [check_clock(datetime.now(UTC))]),
         )

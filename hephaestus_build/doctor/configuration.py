@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,21 @@ from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.settings import SettingOrigin, Settings
 from hephaestus_build.core.web_address import parse_url_setting, redact_url
 from hephaestus_build.doctor.check import Check, judge
-from hephaestus_build.download.credentials import CDS_KEY_HELP, find_cds_credentials, netrc_login
+from hephaestus_build.download.credentials import (
+    CDS_API_URL,
+    CDS_KEY_HELP,
+    find_cds_credentials,
+    find_netrc_fault,
+    netrc_login,
+    netrc_path,
+)
+from hephaestus_build.download.network_environment import (
+    describe_ca_fault,
+    find_ca_variable,
+    find_proxy_variable,
+    is_socks_package_missing,
+    is_socks_proxy,
+)
 
 _ADDRESSES = ("licsar_url", "licsar_mirror_url", "arco_url", "annotations")
 
@@ -78,6 +93,24 @@ def check_settings(settings: Settings, origins: Mapping[str, SettingOrigin]) -> 
     )
 
 
+def check_network(settings: Settings) -> Check:
+    """Return the check of proxies and certificates that the environment names."""
+    addresses = [settings.licsar_url, settings.arco_url, CDS_API_URL]
+    proxies = {url: name for url in addresses if (name := find_proxy_variable(url))}
+    socks = sorted({name for url, name in proxies.items() if is_socks_proxy(url)})
+    faults = [describe_ca_fault()]
+    if socks and is_socks_package_missing():
+        faults.append(f"{', '.join(socks)} names a SOCKS proxy, for which the package PySocks is missing")
+    proxy = f"proxy in {', '.join(sorted(set(proxies.values())))}" if proxies else "no proxy"
+    certificates = f"certificates in {find_ca_variable()}" if find_ca_variable() else "the usual certificates"
+    return judge(
+        "network",
+        "; ".join(filter(None, faults)),
+        ok=f"{proxy}, {certificates}",
+        next_step="correct or unset those variables" + (", or `pip install PySocks`" if socks else ""),
+    )
+
+
 def check_keys(settings: Settings) -> Iterator[Check]:
     """Yield the checks of the key of the CDS and of the login of the portal, without showing them."""
     try:
@@ -114,10 +147,29 @@ def check_keys(settings: Settings) -> Iterator[Check]:
                 f"found in {credentials.found_in}, for {redact_url(credentials.url)}; "
                 f"--live says whether the CDS takes it and its licence is accepted",
             )
-    try:
-        login = netrc_login(parse_url_setting(settings.licsar_url, "HEPHAESTUS_LICSAR_URL"))
-    except UsageError:
-        return  # `addresses` says so
-    yield Check(
-        "portal_login", "ok", "found in ~/.netrc" if login else "none, and the real portal needs none"
-    )
+    fault = find_netrc_fault()
+    with suppress(UsageError):  # `addresses` says so
+        place = find_portal_login(settings)
+        yield judge(
+            "portal_login",
+            "" if place else fault,
+            ok=f"found in {place}; --live says whether the portal takes it"
+            if place
+            else "none, and the real portal needs none",
+            next_step="correct that file",
+            verdict="warning",
+        )
+
+
+def find_portal_login(settings: Settings) -> str:
+    """Return where the login of the portal stands; empty if there is none.
+
+    Raises
+    ------
+    UsageError
+        If the address of the portal is none.
+    """
+    address = parse_url_setting(settings.licsar_url, "HEPHAESTUS_LICSAR_URL")
+    if address.credentials:
+        return "the address HEPHAESTUS_LICSAR_URL"
+    return str(netrc_path()) if netrc_login(address) else ""

@@ -10,19 +10,23 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from http.client import FORBIDDEN, UNAUTHORIZED
 from typing import TypeVar
 
-from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.errors import HephaestusError, RefusedError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import parse_url_setting, redact_url
 from hephaestus_build.doctor.check import Check, judge
+from hephaestus_build.doctor.configuration import find_portal_login
 from hephaestus_build.doctor.machine import check_clock
 from hephaestus_build.sources.licsar.portal import LicsarPortal
 
 T = TypeVar("T")
+#: Answers to a login that is missing or wrong.
+_LOGIN_REFUSED = (UNAUTHORIZED, FORBIDDEN)
 #: Pairs that are tried, since the archive lacks a product of some.
 _TRIED_PAIRS = 3
 #: Lines that ``metadata.txt`` has, beside the time of the acquisition.
@@ -71,6 +75,8 @@ def check_portal(frame: Frame, settings: Settings, findings: PortalFindings) -> 
             listing = portal.listing(frame)
         except HephaestusError as error:
             yield Check("portal_listing", "failed", str(error), _LATER)
+            if isinstance(error, RefusedError) and error.status in _LOGIN_REFUSED:
+                yield _describe_refused_login(error.status, settings)
         else:
             pairs = sorted(item.pair for item in listing.pairs)[:_TRIED_PAIRS]
             yield judge(
@@ -79,12 +85,26 @@ def check_portal(frame: Frame, settings: Settings, findings: PortalFindings) -> 
                 ok=f"{len(listing.pairs)} interferograms of {frame} at {redact_url(settings.licsar_url)}",
                 next_step=_LATER,
             )
+            place = find_portal_login(settings)
+            said = f"the portal takes the login in {place}" if place else "the portal asks for none"
+            yield Check("portal_login", "ok", said)
         yield from _check_metadata(frame, portal, findings)
         if pairs:
             findings.day = pairs[0].primary
             yield _check_links(frame, pairs[0], portal)
             yield _check_rasters(frame, pairs, portal, findings)
             yield _check_preview(frame, pairs, portal)
+
+
+def _describe_refused_login(status: int, settings: Settings) -> Check:
+    """Return the check of a login that the portal refuses, or misses."""
+    place = find_portal_login(settings)
+    if place:
+        fault, step = f"the portal refuses the login in {place}", f"correct it in {place}, or remove it"
+    else:
+        fault = "the portal asks for a login" if status == UNAUTHORIZED else "the portal refuses access"
+        step = "put a line `machine HOST login USER password PASSWORD` with its host into ~/.netrc"
+    return Check("portal_login", "failed", f"{fault} (HTTP {status})", step)
 
 
 def _check_metadata(frame: Frame, portal: LicsarPortal, findings: PortalFindings) -> Iterator[Check]:

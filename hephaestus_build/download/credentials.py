@@ -111,10 +111,43 @@ def netrc_login(address: HttpUrl) -> tuple[str, str] | None:
     """
     if address.origin != ("https", address.host, 443):
         return None
-    path = _user_file("NETRC", "~/.netrc")
     with suppress(OSError, ValueError, netrc.NetrcParseError):
-        if path is None or path.stat().st_size > _MAX_FILE_BYTES or not path.is_file():
-            return None
-        login, account, password = netrc.netrc(path).hosts.get(address.host) or ("", "", "")
+        entries = _read_netrc()
+        login, account, password = (entries.hosts.get(address.host) if entries else None) or ("", "", "")
         return (login or account or "", password or "") if password else None
     return None
+
+
+def netrc_path() -> Path | None:
+    """Return the file of logins: the one that NETRC names, else ``~/.netrc``; None where that is unknown."""
+    return _user_file("NETRC", "~/.netrc")
+
+
+def find_netrc_fault() -> str:
+    """Return why no login in the file of logins is used; empty if it is fine or not there.
+
+    The file's own text is not repeated, since it may be part of a password.
+    """
+    path = sanitize_text(netrc_path(), 200)
+    try:
+        _read_netrc()
+    except FileNotFoundError:
+        return ""
+    except netrc.NetrcParseError as error:
+        return f"{path} cannot be read in line {error.lineno}: no login in it is used"
+    except (OSError, ValueError) as error:
+        return f"{path} cannot be read ({getattr(error, 'strerror', None) or error}): no login in it is used"
+    return ""
+
+
+def _read_netrc() -> netrc.netrc | None:
+    """Return the logins; None where the home folder is unknown."""
+    path = netrc_path()
+    if path is None:
+        return None
+    if not path.is_file():
+        path.stat()  # raises if it is not there
+        raise ValueError("it is not a file")
+    if path.stat().st_size > _MAX_FILE_BYTES:
+        raise ValueError(f"it is larger than {_MAX_FILE_BYTES >> 20} MB")
+    return netrc.netrc(path)

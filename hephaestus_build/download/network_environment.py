@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,6 +15,10 @@ from hephaestus_build.core.plain_text import sanitize_text
 
 #: Variables that name a bundle of certificates, in the order of precedence of requests.
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+#: Those of other programs, which requests does not read.
+_OTHER_CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+# Name of a certificate in a folder, as OpenSSL looks for it.
+_HASHED_NAME = re.compile(r"[0-9a-f]{8}\.\d+")
 
 
 def find_proxy_variable(url: str) -> str:
@@ -39,10 +45,23 @@ def is_socks_proxy(url: str) -> bool:
     return (select_proxy(url, get_environ_proxies(url)) or "").lower().startswith("socks")
 
 
+def is_socks_package_missing() -> bool:
+    """Return whether the package that SOCKS proxies need is not installed."""
+    try:
+        return find_spec("socks") is None
+    except ValueError:  # unloadable
+        return True
+
+
+def find_ca_variable() -> str:
+    """Return the variable that names the bundle of certificates in use; empty if none does."""
+    return next((name for name in _CA_VARIABLES if os.environ.get(name)), "")
+
+
 def describe_ca_fault() -> str:
     """Return what is wrong with the bundle of certificates that a variable names; empty if nothing is."""
-    name = next((name for name in _CA_VARIABLES if os.environ.get(name)), None)
-    if name is None:
+    name = find_ca_variable()
+    if not name:
         return ""
     path = Path(os.environ[name])
     fault = ""
@@ -53,8 +72,19 @@ def describe_ca_fault() -> str:
             ssl.create_default_context(cafile=str(path))
         elif not any(path.iterdir()):
             fault = "is an empty folder"
+        elif not any(_HASHED_NAME.fullmatch(item.name) for item in path.iterdir()):
+            fault = "is a folder without certificates named by their hash (`openssl rehash` names them)"
     except ssl.SSLError:
         fault = "holds no certificates"
-    except OSError as error:
-        fault = f"cannot be read ({error.strerror})"
+    except (OSError, ValueError) as error:
+        fault = f"cannot be read ({getattr(error, 'strerror', None) or error})"
     return f"{name} names {sanitize_text(path)}, which {fault}: correct or unset it" if fault else ""
+
+
+def advise_on_authorities() -> str:
+    """Return whose certificates are trusted, and how to trust others, after one that is not."""
+    if name := find_ca_variable():
+        return f"no authority in {sanitize_text(os.environ[name])}, which {name} names, has signed it"
+    if other := next((name for name in _OTHER_CA_VARIABLES if os.environ.get(name)), ""):
+        return f"{other} is not read here: name its authorities in REQUESTS_CA_BUNDLE"
+    return "REQUESTS_CA_BUNDLE names other authorities"

@@ -16,8 +16,6 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from hephaestus_build import __version__
 from hephaestus_build.core.plain_text import sanitize_text
@@ -25,6 +23,7 @@ from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.core.web_address import HttpUrl, redact_url
 from hephaestus_build.download.credentials import netrc_login
 from hephaestus_build.download.network_environment import (
+    advise_on_authorities,
     describe_ca_fault,
     find_proxy_variable,
     is_socks_proxy,
@@ -393,7 +392,7 @@ def _proxy_advice(proxy: str) -> str:
 def _describe_certificate_fault(chain: list[BaseException]) -> str:
     reasons = (link.verify_message for link in chain if isinstance(link, ssl.SSLCertVerificationError))
     reason = next(filter(None, reasons), "unknown reason")
-    return f"its certificate is not trusted ({reason}); REQUESTS_CA_BUNDLE names other authorities"
+    return f"its certificate is not trusted ({reason}); {advise_on_authorities()}"
 
 
 class _HeaderDeadline:
@@ -430,20 +429,12 @@ class _HeaderDeadline:
             self.sock.shutdown(socket.SHUT_RDWR)
 
 
-class _HttpConnection(_HeaderDeadline, HTTPConnection):
-    pass
-
-
-class _HttpsConnection(_HeaderDeadline, HTTPSConnection):
-    pass
-
-
-class _HttpConnectionPool(HTTPConnectionPool):
-    ConnectionCls = _HttpConnection
-
-
-class _HttpsConnectionPool(HTTPSConnectionPool):
-    ConnectionCls = _HttpsConnection
+def _with_header_deadline(pool: Any) -> Any:
+    """Return a class of connection pools, also one for SOCKS proxies, whose connections have the deadline."""
+    if issubclass(pool.ConnectionCls, _HeaderDeadline):
+        return pool
+    connection = type(pool.ConnectionCls.__name__, (_HeaderDeadline, pool.ConnectionCls), {})
+    return type(pool.__name__, (pool,), {"ConnectionCls": connection})
 
 
 class DeadlineAdapter(HTTPAdapter):
@@ -457,9 +448,14 @@ class DeadlineAdapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: D102 (the library's hook)
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HttpConnectionPool, "https": _HttpsConnectionPool}
+        self._set_header_deadline(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102 (the library's hook)
         manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = {"http": _HttpConnectionPool, "https": _HttpsConnectionPool}
+        self._set_header_deadline(manager)
         return manager
+
+    @staticmethod
+    def _set_header_deadline(manager: Any) -> None:
+        pools = manager.pool_classes_by_scheme
+        manager.pool_classes_by_scheme = {name: _with_header_deadline(pool) for name, pool in pools.items()}

@@ -46,6 +46,7 @@ TOOLS = {
     "bandit",
     "pandas-stubs",
     "scipy-stubs",
+    "pysocks",  # what requests needs for SOCKS proxies
 }
 
 

@@ -40,6 +40,8 @@ class ArchiveServer(LoopbackServer):
     ----------
     archive : SimulatedArchive
         The served archive; may be changed while it is served.
+    portal : LicsarApp
+        The portal, with the login that it asks for.
     cds : CdsApp
         The CDS, with its queue, licence, failures and dates of availability.
     arco : ArcoApp
@@ -57,6 +59,7 @@ class ArchiveServer(LoopbackServer):
         self._owns_archive = archive is None
         self.archive = archive if archive is not None else SimulatedArchive(**options)
         world = self.archive.world
+        self.portal = LicsarApp(self.archive)
         # the world's fields are already rounded to fixed steps; packing them per area as well would make
         # the same point differ between requests
         self.cds = CdsApp(world.era5_fields, grib_packing=False)
@@ -64,7 +67,7 @@ class ArchiveServer(LoopbackServer):
             world.era5_fields, areas=tuple(_area_around(world.scene(name)) for name in world.frames)
         )
         super().__init__(
-            [LicsarApp(self.archive), self._serve_annotations, self.cds, self.arco], port=port, faults=faults
+            [self.portal, self._serve_annotations, self.cds, self.arco], port=port, faults=faults
         )
 
     @property
@@ -119,10 +122,11 @@ class ArchiveServer(LoopbackServer):
         return {}
 
     def reset(self) -> None:
-        """Undo every change since the server was made: faults, the portal's and the CDS's state, the log."""
+        """Undo every change since the server was made: faults, the state of every archive, the log."""
         self.faults.clear()
         self.archive.reset()
-        self.cds.reset()
+        for app in (self.portal, self.cds, self.arco):
+            app.reset()
         self.clear_log()
 
     def close(self) -> None:

@@ -67,6 +67,10 @@ class ArcoApp:
         default_factory=lambda: SharedCache(LRUCache(_MAX_HOURS_KEPT)), repr=False
     )
 
+    def reset(self) -> None:
+        """Let the store have every variable."""
+        self.missing_variables = frozenset()
+
     def __call__(self, request: HttpRequest) -> HttpResponse | None:
         """Return the response to a request, or None if there is no such object (or chunk)."""
         if request.method != "GET" or not request.path.startswith(f"{ARCO_PREFIX}/"):

@@ -13,7 +13,7 @@ import json
 import threading
 import uuid
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import product
@@ -99,6 +99,10 @@ class CdsApp:
         NetCDF names of the three variables; ecCodes before 2.38 named the last one ``p54.162``.
     missing_variables : frozenset of str
         Variables (by long name) left out of every file.
+    units : mapping of str to str
+        Units stated of a variable, by its long name, in place of its own.
+    stated_version : str
+        Version (``expver``) stated of every hour; that of its date if empty.
     zipped : bool
         Deliver the netCDF file in a zip archive even where none was asked for, as the CDS sometimes does.
     queue_polls : int
@@ -124,6 +128,8 @@ class CdsApp:
     grib_packing: bool = True
     short_names: tuple[str, str, str] = ("tcwv", "sp", "vit")
     missing_variables: frozenset[str] = frozenset()
+    units: Mapping[str, str] = field(default_factory=dict)
+    stated_version: str = ""
     zipped: bool = False
     queue_polls: int = 0
     licence_accepted: bool = True
@@ -138,6 +144,7 @@ class CdsApp:
 
     def reset(self) -> None:
         """Let the service work at once, with every variable and day; jobs so far are kept."""
+        self.units, self.stated_version = {}, ""
         self.missing_variables, self.final_until, self.available_until = frozenset(), None, None
         self.licence_accepted, self.job_end, self.rate_limited, self.queue_polls = True, "successful", 0, 0
 
@@ -429,14 +436,18 @@ class CdsApp:
         if self.grib_packing:
             values = round_as_grib(values)
         versions = [
-            EXPVER_PRELIMINARY if time.date() > self.latest_final_date else EXPVER_FINAL for time in times
+            self.stated_version
+            or (EXPVER_PRELIMINARY if time.date() > self.latest_final_date else EXPVER_FINAL)
+            for time in times
         ]
         kept = {
             self.short_names[k]: k
             for k, name in enumerate(ERA5_VARIABLE_NAMES)
             if name in variables and name not in self.missing_variables
         }
-        content = write_cds_netcdf(times, latitudes, longitudes, values, versions, kept)
+        content = write_cds_netcdf(
+            times, latitudes, longitudes, values, versions, kept, units=dict(self.units)
+        )
         if not zipped:
             return content
         stream = io.BytesIO()

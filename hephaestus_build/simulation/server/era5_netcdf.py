@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ def write_cds_netcdf(
     values: npt.NDArray[Any],
     versions: Sequence[str],
     names: dict[str, int],
+    units: Mapping[str, str] = MappingProxyType({}),
 ) -> bytes:
     """Return the bytes of a netCDF file in the layout of the present CDS.
 
@@ -60,6 +62,8 @@ def write_cds_netcdf(
         ``expver`` of each hour.
     names : dict of str to int
         NetCDF names of the variables to write, with their index in `values`.
+    units : mapping of str to str, optional
+        Units to state of a variable, by its long name, in place of its own.
     """
     import netCDF4
 
@@ -128,9 +132,9 @@ def write_cds_netcdf(
                     "GRIB_name": known.long_name,
                     "GRIB_shortName": known.aliases[0],
                     "GRIB_totalNumber": np.int64(0),
-                    "GRIB_units": known.units,
+                    "GRIB_units": units.get(known.name, known.units),
                     "long_name": known.long_name,
-                    "units": known.units,
+                    "units": units.get(known.name, known.units),
                     "standard_name": "unknown",
                     "GRIB_surface": 0.0,
                     "coordinates": "number valid_time latitude longitude expver",

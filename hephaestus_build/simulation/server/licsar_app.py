@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -58,10 +59,16 @@ class LicsarApp:
     ----------
     archive : SimulatedArchive
         Archive to serve, in its layout at the time of each request.
+
+    Attributes
+    ----------
+    login : tuple of str or None
+        User and password that every request must bring; may be changed while it serves.
     """
 
     def __init__(self, archive: SimulatedArchive) -> None:
         self.archive = archive
+        self.login: tuple[str, str] | None = None
 
     def __call__(self, request: HttpRequest) -> HttpResponse | None:
         """Return the response to a request, or None if there is no such page."""
@@ -73,10 +80,17 @@ class LicsarApp:
             (PORTAL_ROOT, self._find_main),
         ):
             if request.path == f"/{root}" or request.path.startswith(f"/{root}/"):
+                if self.login is not None and not _brings_login(request, self.login):
+                    wanted = {"WWW-Authenticate": 'Basic realm="simulated"', "Content-Type": _HTML}
+                    return HttpResponse(401, b"<html><title>401 Unauthorized</title></html>\n", wanted)
                 rest = request.path[len(root) + 2 :]
                 node = find([part for part in rest.split("/") if part], request.base_url)
                 return self._answer(node, request)
         return None
+
+    def reset(self) -> None:
+        """Ask for no login."""
+        self.login = None
 
     def _answer(self, node: PortalNode, request: HttpRequest) -> HttpResponse | None:
         """Return the response for a node; trailing slashes are handled as Apache does."""
@@ -229,6 +243,11 @@ def _alias_host(base: str) -> str:
 
 def _folder_entries(names: Iterable[str]) -> list[ListingEntry]:
     return [ListingEntry(name, _FOLDER_TIME) for name in names]
+
+
+def _brings_login(request: HttpRequest, login: tuple[str, str]) -> bool:
+    known = b64encode(":".join(login).encode()).decode()
+    return request.headers.get("authorization") == f"Basic {known}"
 
 
 def render_listing(path: str, entries: Iterable[ListingEntry], style: str, extra: Iterable[str] = ()) -> str:

@@ -23,7 +23,7 @@ from cachetools import TTLCache
 
 from hephaestus_build.core.concurrency import SharedCache
 from hephaestus_build.core.era5_grid import parse_center_time
-from hephaestus_build.core.errors import HephaestusError, UnreachableError, UsageError
+from hephaestus_build.core.errors import HephaestusError, RefusedError, UnreachableError, UsageError
 from hephaestus_build.core.frames import FRAME_ID_HELP, Frame, Pair
 from hephaestus_build.core.gdal import check_gdal
 from hephaestus_build.core.parsing import read_bounded
@@ -187,7 +187,7 @@ class LicsarPortal:
         ------
         HephaestusError
             If the frame is absent or the archive does not answer with a listing; an UnreachableError if it
-            does not answer at all.
+            does not answer at all, a RefusedError if it refuses access.
         """
         # the portal requires the trailing slash here
         folders = {"links": self._base.child(f"{frame.track}/{frame}/interferograms/")}
@@ -215,6 +215,8 @@ class LicsarPortal:
             pages.append(page)
             if page.outcome is not Outcome.ABSENT:  # the mirror's listing is older: not used during an outage
                 break
+        if pages[0].outcome is Outcome.REFUSED:
+            raise RefusedError(_listing_error(frame, pages[0]), pages[0].status)
         silent = pages[0].outcome is Outcome.UNREACHABLE
         raise (UnreachableError if silent else HephaestusError)(_listing_error(frame, pages[0]))
 

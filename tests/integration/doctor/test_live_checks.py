@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -44,8 +45,8 @@ def test_an_archive_as_expected_has_no_finding(upstream, settings):
     checks = list(check_archives(FRAME, settings))
     assert verdicts(checks) == {}
     assert [check.name for check in checks] == [
-        "clock", "portal_listing", "portal_metadata", "portal_links", "portal_rasters", "portal_preview",
-        "arco", "cds", "cds_licence",
+        "clock", "portal_listing", "portal_login", "portal_metadata", "portal_links", "portal_rasters",
+        "portal_preview", "arco", "cds", "cds_licence",
     ]  # fmt: skip
     assert (
         len([entry for entry in upstream.log if entry.path.endswith(".tif") and entry.method == "GET"]) == 2
@@ -87,6 +88,34 @@ def test_what_has_changed_at_the_portal_is_named(upstream, settings, kind):
     assert verdicts(check_portal(FRAME, settings, PortalFindings())) == wrong
 
 
+LOGINS = {
+    "of another password": ("me:wrong@", "failed", "refuses the login in the address HEPHAESTUS_LICSAR_URL"),
+    "none": ("", "failed", "asks for a login (HTTP 401)"),
+    "right": ("me:secret@", "ok", "takes the login in the address HEPHAESTUS_LICSAR_URL"),
+}
+
+
+@pytest.mark.parametrize("kind", LOGINS)
+def test_the_login_of_a_portal_that_asks_for_one_is_tried(upstream, settings, kind):
+    login, verdict, said = LOGINS[kind]
+    upstream.portal.login = ("me", "secret")
+    address = upstream.licsar_url.replace("http://", f"http://{login}")
+    checks = list(check_portal(FRAME, settings.model_copy(update={"licsar_url": address}), PortalFindings()))
+    (found,) = [check for check in checks if check.name == "portal_login"]
+    assert (found.verdict, bool(found.next)) == (verdict, verdict == "failed")
+    assert said in found.detail
+    assert not any(word in check.detail + check.next for check in checks for word in ("secret", "wrong"))
+    if verdict == "ok":
+        assert verdicts(checks) == {}
+
+
+def test_a_portal_that_forbids_access_is_told_from_one_that_asks_for_a_login(upstream, settings):
+    upstream.faults.add(LISTING, faults.error_status(403))
+    found = {check.name: check for check in check_portal(FRAME, settings, PortalFindings())}
+    assert found["portal_login"].verdict == found["portal_listing"].verdict == "failed"
+    assert "refuses access (HTTP 403)" in found["portal_login"].detail
+
+
 def test_a_portal_that_is_away_is_named_and_the_atmosphere_is_asked_all_the_same(settings):
     away = settings.model_copy(update={"licsar_url": "http://127.0.0.1:9/"})
     checks = list(check_archives(Frame("124D_04854_171313"), away))
@@ -107,6 +136,10 @@ def other_units(content: bytes) -> bytes:
     return text.replace('"Pa"', '"hPa"').replace('"kg m**-2"', '"mm"').encode()
 
 
+def no_versions(content: bytes) -> bytes:
+    return content.replace(b"valid_time_stop", b"other_time_stop")
+
+
 ERA5_FAULTS: dict[str, tuple[Callable, dict[str, str]]] = {
     "ARCO away": (
         lambda server: server.faults.add("/arco", faults.error_status(503)), {"arco": "failed"},
@@ -114,6 +147,26 @@ ERA5_FAULTS: dict[str, tuple[Callable, dict[str, str]]] = {
     "ARCO in other units": (
         lambda server: server.faults.add(r"/arco.*(json|zmetadata)$", faults.replace_body(other_units)),
         {"arco": "failed"},
+    ),
+    "ARCO without a variable": (
+        lambda server: setattr(server.arco, "missing_variables", frozenset({"surface_pressure"})),
+        {"arco": "failed"},
+    ),
+    "ARCO states no version": (
+        lambda server: server.faults.add(r"/arco.*zmetadata$", faults.replace_body(no_versions)),
+        {"arco": "warning"},
+    ),
+    "CDS without a variable": (
+        lambda server: setattr(server.cds, "missing_variables", frozenset({"surface_pressure"})),
+        {"cds": "failed", "cds_licence": "warning"},
+    ),
+    "CDS in other units": (
+        lambda server: setattr(server.cds, "units", {"surface_pressure": "hPa"}),
+        {"cds": "failed", "cds_licence": "warning"},
+    ),
+    "CDS with another version": (
+        lambda server: setattr(server.cds, "stated_version", "0070"),
+        {"cds": "failed", "cds_licence": "warning"},
     ),
     "CDS away": (
         lambda server: server.faults.add("/api/", faults.error_status(503)),
@@ -134,11 +187,13 @@ ERA5_FAULTS: dict[str, tuple[Callable, dict[str, str]]] = {
 def test_what_has_changed_at_the_sources_of_era5_is_named(upstream, settings, kind):
     change, wrong = ERA5_FAULTS[kind]
     change(upstream)
-    try:
-        checks = list(check_atmosphere(FRAME, settings, findings_of(upstream)))
-    finally:
-        upstream.cds.licence_accepted = True
+    checks = list(check_atmosphere(FRAME, settings, findings_of(upstream)))
     assert verdicts(checks) == wrong
+    # the line says what is wrong, in its own words
+    said = {"version": "version|expver", "units": "in .(mm|hPa)., not in", "variable": "surface_pressure"}
+    for word, pattern in said.items():
+        if word in kind:
+            assert re.search(pattern, " ".join(check.detail for check in checks if check.verdict != "ok"))
 
 
 def test_a_frame_of_unknown_place_has_no_atmosphere_to_ask_for(settings):

@@ -217,6 +217,38 @@ def test_the_key_of_the_cds_is_judged_and_never_shown(tmp_path, monkeypatch, con
     assert not any("secret" in check.detail + check.next for check in checks)
 
 
+@pytest.mark.parametrize(
+    ("content", "address", "wrong", "said"),
+    [
+        (None, "https://portal.example/x/", {}, "none"),
+        ("machine portal.example login me password secret\n", "https://portal.example/x/", {}, "netrc"),
+        (None, "http://me:secret@127.0.0.1:9/x/", {}, "HEPHAESTUS_LICSAR_URL"),
+        (
+            "machine portal.example secret me\n",
+            "https://portal.example/",
+            {"portal_login": "warning"},
+            "line 1",
+        ),
+        ("x" * (1 << 20 | 1), "https://portal.example/", {"portal_login": "warning"}, "larger than 1 MB"),
+        ("", "https://portal.example/", {}, "none"),
+    ],
+    ids=["none", "file", "address", "unreadable", "large", "empty"],
+)
+def test_the_login_of_the_portal_is_judged_and_never_shown(
+    tmp_path, monkeypatch, content, address, wrong, said
+):
+    file = tmp_path / "netrc"
+    monkeypatch.setenv("NETRC", str(file))
+    if content is not None:
+        file.write_text(content)
+    checks = [
+        check for check in check_keys(load_settings(licsar_url=address)) if check.name == "portal_login"
+    ]
+    assert verdicts(checks) == wrong
+    assert said in checks[0].detail
+    assert "secret" not in checks[0].detail + checks[0].next
+
+
 def test_a_check_that_raises_is_a_failed_check_and_the_others_go_on():
     def broken() -> list[Check]:
         raise KeyError("x")
