@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from hephaestus_build.cli.console import load_command_settings, out, print_json, print_notice
 from hephaestus_build.cli.inspect import DataDirOption
 from hephaestus_build.cli.options import JSON_OPTION, SimulatedOption
+from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError, wrap_unexpected_errors
+from hephaestus_build.core.frames import Pair
 from hephaestus_build.cube.discovery import find_cube, select_cubes, settings_for_cube
-from hephaestus_build.report.quicklook import write_quicklook
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.report.quicklook import parse_pair_argument, write_quicklook
+
+
+class ReportFigure(StrEnum):
+    """What ``report`` draws."""
+
+    PAIR = "pair"
+    TYPES = "types"
+    SERIES = "series"
+    CAPTIONS = "captions"
+    VAPOUR = "vapour"
 
 
 def report(
@@ -28,6 +44,14 @@ def report(
         str | None,
         typer.Option(help="Show this pair, such as 20160909_20160921; by default the newest."),
     ] = None,
+    figure: Annotated[
+        ReportFigure,
+        typer.Option(
+            help="pair: one interferogram of each cube; types: an example of each type of deformation; "
+            "series: the interferograms of one primary date with their masks; captions: three, with what "
+            "the experts wrote; vapour: lateral gradients of water vapour."
+        ),
+    ] = ReportFigure.PAIR,
     folder: Annotated[
         Path | None,
         typer.Option("--out", help="Folder to write to. Default: quicklooks/ in the data folder."),
@@ -38,7 +62,9 @@ def report(
 ) -> None:
     """Draw a pair of each cube: phase, coherence, terrain, water vapour, masks, and all pairs in time.
 
-    Each pair has a picture of its own, <frame>_<pair>.png.
+    Each pair has a picture of its own, <frame>_<pair>.png. With --figure it draws what the paper's figures
+    show, docs/paper.md: types.png and captions.png of all cubes together, and of each cube
+    <frame>_series_<primary>.png and <frame>_vapour_<pair>.png, where --pair chooses the pair or its primary.
     """
     settings = load_command_settings(simulated, data_dir=data_dir)
     if pair and len(targets or []) != 1:
@@ -53,6 +79,14 @@ def report(
         raise HephaestusError(
             f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one"
         )
+    if figure is not ReportFigure.PAIR:
+        home = folder or settings_for_cube(cubes[0], settings).data_dir / "quicklooks"
+        drawn = _draw_figure(figure, cubes, home, parse_pair_argument(pair))
+        for one in drawn if not as_json else ():
+            out.print(f"{figure}, of {', '.join(one['frames'])}, in {one['picture']}", soft_wrap=True)
+        if as_json:
+            print_json({"pictures": [], "figures": drawn})
+        return
     pictures, failed = [], False
     for cube in cubes:
         home = folder or settings_for_cube(cube, settings).data_dir / "quicklooks"
@@ -77,6 +111,63 @@ def report(
         if not as_json:
             out.print(f"{cube.stem}: {done.pair}, {done.reason}, in {done.path}", soft_wrap=True)
     if as_json:
-        print_json({"pictures": pictures})
+        print_json({"pictures": pictures, "figures": []})
     if failed:
         raise typer.Exit(1)
+
+
+def _draw_figure(
+    kind: ReportFigure, cubes: Sequence[Path], folder: Path, pair: Pair | None
+) -> list[dict[str, Any]]:
+    """Write a figure of the paper, of all cubes or of each one, and return what was drawn."""
+    from hephaestus_build.report.scene_figures import encode_scenes, plot_captions, plot_series, plot_types
+    from hephaestus_build.report.scenes import (
+        SERIES_SHOWN,
+        find_caption_scenes,
+        find_series_pairs,
+        find_type_scenes,
+        read_series_scenes,
+    )
+    from hephaestus_build.report.vapour_gradients import draw_vapour_figure
+
+    drawn: list[dict[str, Any]] = []
+
+    def write(name: str, content: bytes, frames_and_pairs: Iterable[tuple[str, Pair]]) -> None:
+        frames, pairs = zip(*frames_and_pairs, strict=True)
+        path = folder / f"{name}.png"
+        with translate_os_errors(f"figure {path}"):
+            write_atomic(path, content)
+        drawn.append(
+            {
+                "figure": str(kind),
+                "frames": list(dict.fromkeys(frames)),
+                "pairs": [one.name for one in pairs],
+                "picture": str(path),
+            }
+        )
+
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_pinned_cube(path, chunks=None)) for path in cubes]
+        if kind in (ReportFigure.TYPES, ReportFigure.CAPTIONS):
+            if pair:
+                raise UsageError(f"--pair chooses nothing of --figure {kind}")
+            with wrap_unexpected_errors(", ".join(path.stem for path in cubes)):
+                if kind is ReportFigure.TYPES:
+                    types = find_type_scenes(opened)
+                    scenes, figure = list(types.values()), plot_types(types)
+                else:
+                    scenes = find_caption_scenes(opened)
+                    figure = plot_captions(scenes)
+                write(kind, encode_scenes(figure), [(scene.frame, scene.pair) for scene in scenes])
+            return drawn
+        for path, cube in zip(cubes, opened, strict=True):
+            with wrap_unexpected_errors(path.stem):
+                if kind is ReportFigure.SERIES:
+                    pairs = find_series_pairs(cube, pair.primary if pair else None)[:SERIES_SHOWN]
+                    scenes = read_series_scenes(cube, pairs)
+                    name = f"{path.stem}_series_{pairs[0].name[:8]}"
+                    write(name, encode_scenes(plot_series(scenes)), [(path.stem, one) for one in pairs])
+                else:
+                    shown, content = draw_vapour_figure(cube, pair)
+                    write(f"{path.stem}_vapour_{shown}", content, [(path.stem, shown)])
+    return drawn

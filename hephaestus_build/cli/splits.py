@@ -449,7 +449,7 @@ def figures(
     to: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("docs/figures"),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Draw samples over time, positives per frame, the frames' map and each frame's pair network."""
+    """Draw samples over time, positives per frame, lengths of series, the map, and networks of pairs."""
     from hephaestus_build.report import dataset_figures as draw  # matplotlib takes a second to load
 
     annotations = _read_annotations_of_kind(archive, mixed)
@@ -460,6 +460,7 @@ def figures(
     pictures = {
         "samples-over-time": draw.plot_samples_over_time([paper, *others]),
         "positives-per-frame": draw.plot_positives_per_frame(paper),
+        "series-lengths": draw.plot_series_lengths(paper),
     }
     registry = published_frames()
     known = {frame.id: registry[frame.id] for frame in annotations.frames if frame.id in registry}

@@ -1,10 +1,10 @@
-"""Figures of the data set: samples over time, positives per frame, the map of frames, and pair networks."""
+"""Figures of the data set: samples over time, positives, lengths of series, the map, pair networks."""
 
 from __future__ import annotations
 
 import io
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 
 import matplotlib.dates as mdates
@@ -106,6 +106,45 @@ def plot_positives_per_frame(split: Split) -> Figure:
     style_axes(axes)
     _title(figure, f"Positives per frame in the split {split.name}", [split])
     return figure
+
+
+def plot_series_lengths(split: Split) -> Figure:
+    """Return a figure of how many interferograms share a primary date, by part; the paper's Figure 7.
+
+    A group of as many interferograms as a series has is one series; shorter groups repeat interferograms,
+    longer ones are cut into several series.
+    """
+    figure = _figure(9, 3.3)
+    axes = figure.subplots(1, len(PARTS), sharex=True)
+    figure.subplots_adjust(left=0.065, right=0.985, top=0.79, bottom=0.15, wspace=0.2)
+    lengths = {part: count_group_sizes(split.parts[part]) for part in PARTS}
+    longest = max((size for found in lengths.values() for size in found), default=1)
+    for cell, (part, found) in zip(axes, lengths.items(), strict=True):
+        bars = cell.bar(
+            list(found), list(found.values()), 0.8, color=PART_COLOURS[part], linewidth=0, zorder=2
+        )
+        cell.bar_label(bars, fontsize=7, color=GREY, padding=2, rotation=90)
+        cell.axvline(split.series_length - 0.5, color=INK, linewidth=0.8, linestyle=":", zorder=1)
+        cell.margins(y=0.16)
+        cell.set_xlim(0.3, longest + 0.7)
+        cell.set_xticks(range(1, longest + 1, 1 + longest // 12))
+        cell.set_xlabel("interferograms of one primary date", fontsize=8, color=GREY)
+        enough = sum(count for size, count in found.items() if size >= split.series_length)
+        share = f", {enough / found.total():.0%} with {split.series_length} or more" if found else ""
+        made = f"{len(split.series[part])} series of {split.series_length}"
+        cell.set_title(
+            f"{part}: {found.total()} primary dates{share}\n{made}", fontsize=8, loc="left", color=INK
+        )
+        style_axes(cell)
+    axes[0].set_ylabel("primary dates", fontsize=8, color=GREY)
+    _title(figure, f"Lengths of time series in the split {split.name}", [split])
+    return figure
+
+
+def count_group_sizes(samples: Iterable[Sample]) -> Counter[int]:
+    """Return how many groups of samples with one frame and primary date have 1, 2, 3... members, sorted."""
+    groups = Counter((sample.frame, sample.pair.primary) for sample in samples)
+    return Counter(dict(sorted(Counter(groups.values()).items())))
 
 
 def plot_frame_map(frames: Mapping[str, PublishedFrame], events: Sequence[DeformationEvent]) -> Figure:

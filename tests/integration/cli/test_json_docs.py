@@ -186,6 +186,7 @@ def test_commands_on_cubes(
     assert run("repair", FRAME)["frames"][0]["rebuilt"]
     assert run("gc", "--keep", 1, "--older-than", 0)["frames"][0]["removed"]
     run("report", FRAME)
+    run("report", FRAME, "--figure", "vapour")
     run("export", FRAME, "--to", "geotiff", "--out", tmp_path / "export")
     run("export", FRAME, "--to", "zarr2", "--out", tmp_path / "export")
     run("archive list")
