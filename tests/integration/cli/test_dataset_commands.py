@@ -189,7 +189,7 @@ def test_statistics_need_a_written_split(run: Run) -> None:
 def test_figures_are_small_pictures_with_something_on_them(run: Run, tmp_path: Path) -> None:
     paths = json.loads(run("splits", "figures", "--to", str(tmp_path / "figures"), "--json"))["files"]
     assert {Path(path).relative_to(tmp_path / "figures").as_posix() for path in paths} == {
-        "samples-over-time.png", "positives-per-frame.png", "map-of-frames.png",
+        "samples-over-time.png", "positives-per-frame.png", "series-lengths.png", "map-of-frames.png",
         "networks/124D_05291_081406.png", "networks/198A_00210_131313.png",
     }  # fmt: skip
     for path in map(Path, paths):
