@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str | None, str]] = {
     "gc": ("hephaestus_build.cli.gc", "Remove old generations."),
     "migrate": ("hephaestus_build.cli.migrate", "Bring cubes of earlier versions over to this one."),
     "inspect": ("hephaestus_build.cli.inspect", "Say what is in a cube, and check it against the schema."),
+    "compare": ("hephaestus_build.cli.compare", "Say how two cubes of one frame differ."),
     "report": ("hephaestus_build.cli.report", "Draw a picture of a cube."),
     "export": ("hephaestus_build.cli.export", "Write a cube as Zarr v2 or as GeoTIFF."),
     "annotations": ("hephaestus_build.cli.annotations", "What the experts wrote, and its defects."),

@@ -115,7 +115,7 @@ def _write_template(
     xr.Dataset(variables, coords=coordinates).to_zarr(store, compute=False, zarr_format=3)
 
 
-def compare_cubes(ours: Path, theirs: Path) -> dict[str, Any]:
+def compare_with_build(ours: Path, theirs: Path) -> dict[str, Any]:
     """Return how the arrays of two cubes differ: images must not, the fields by half a step.
 
     Returns

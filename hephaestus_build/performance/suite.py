@@ -15,7 +15,7 @@ from hephaestus_build.performance.input_files import InputFiles
 from hephaestus_build.performance.markdown_report import summarize_build_runs
 from hephaestus_build.performance.process_timer import Measurement, measure_task, wait_until_idle
 from hephaestus_build.performance.raster_complexity import find_rasters, measure_complexity
-from hephaestus_build.performance.region_write_baseline import compare_cubes
+from hephaestus_build.performance.region_write_baseline import compare_with_build
 from hephaestus_build.performance.result_files import result_header
 
 _TASKS_MODULE = "hephaestus_build.performance.build_tasks"
@@ -144,7 +144,7 @@ class BuildBenchmark:
                     run = {"round": turn, "row": name, **vars(self.run_task(task, environment, **arguments))}
                     runs.append(run)
             self.report("comparing the two cubes, array for array")
-            same = compare_cubes(Path(runs[-2]["facts"]["path"]), region)
+            same = compare_with_build(Path(runs[-2]["facts"]["path"]), region)
         return runs, same
 
     def _measure_memory(

@@ -56,7 +56,7 @@ def _check_codec_chain(
     expected = math.prod(chunk) * itemsize
     if codecs[-1]["name"] in COMPRESSORS:
         head = os.pread(descriptor, min(length, _HEAD), offset)
-        decoded = _zstd_size(head) if codecs[-1]["name"] == "zstd" else _blosc_size(head, length)
+        decoded = zstd_size(head) if codecs[-1]["name"] == "zstd" else blosc_size(head, length)
     else:
         decoded = length
     if decoded > MAX_TEXT_BYTES if not itemsize else decoded != expected:
@@ -76,7 +76,8 @@ def _read_shard_index(descriptor: int, offset: int, length: int, count: int) -> 
     return stored
 
 
-def _blosc_size(head: bytes, length: int) -> int:
+def blosc_size(head: bytes, length: int) -> int:
+    """Return the decoded size that the header of a Blosc buffer of `length` bytes states."""
     if len(head) < 16:
         raise ValueError("it is truncated")
     decoded, block, encoded = struct.unpack_from("<3I", head, 4)
@@ -85,7 +86,7 @@ def _blosc_size(head: bytes, length: int) -> int:
     return int(decoded)
 
 
-def _zstd_size(head: bytes) -> int:
+def zstd_size(head: bytes) -> int:
     """Return the size that a Zstandard frame states (RFC 8878, 3.1.1)."""
     if len(head) < 6 or not head.startswith(_ZSTD_MAGIC):
         raise ValueError("its header is damaged")

@@ -50,6 +50,8 @@ class PlainStore(Store):
         Compares each object with the manifest when it is first read.
     """
 
+    #: How an object that is damaged is replaced; ``{frame}`` stands for the frame.
+    advice = "`hephaestus repair {frame}` rebuilds it"
     supports_writes = False
     supports_deletes = False
     supports_listing = True
@@ -115,7 +117,7 @@ class PlainStore(Store):
             reason = error.strerror if isinstance(error, OSError) else error
             raise HephaestusError(
                 f"{frame}: {key} of the cube in {self.root} is damaged ({reason}); "
-                f"`hephaestus repair {frame}` rebuilds it"
+                f"{self.advice.format(frame=frame)}"
             ) from error
 
     def _check(self, key: str, descriptor: int, facts: FileIdentity) -> None:
