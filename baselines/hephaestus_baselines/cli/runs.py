@@ -157,8 +157,7 @@ def tables(
 ) -> None:
     """Write the tables and figures of all finished runs, including those copied from other machines.
 
-    Where the cubes are gone, what needs them is left out and said: pictures of predictions, and folds that
-    are scored together.
+    Where the cubes are gone, tables are made of the results alone; pictures of predictions are left out.
     """
     bench, _ = _open_experiment_grid(
         preset, cubes, simulated, mixed, results, "1/1", weights, fields, data_dir, unchecked=unchecked,

@@ -31,6 +31,7 @@ from hephaestus_baselines.data.pinned_cubes import pin_cubes, try_lock_folder
 from hephaestus_baselines.data.preparation import PreparedData, prepare_data
 from hephaestus_baselines.evaluation.controls import frame_prior, persistence, place_of_crop
 from hephaestus_baselines.evaluation.evaluate import evaluate_predictions
+from hephaestus_baselines.evaluation.item_controls import ITEM_CONTROLS_FILE, ItemControls
 from hephaestus_baselines.evaluation.pixel_controls import (
     FrameHistory,
     pixel_control_file,
@@ -434,10 +435,13 @@ def _train_and_evaluate(
         for control, found in pixel_controls.items():
             for one in found:
                 one.write(home / pixel_control_file(control, one.part))
+    controls = make_controls(recipe, prepared)
+    kept_controls = ItemControls.compute(controls, predictions["validation"], predictions["test"])
+    kept_controls.write(home / ITEM_CONTROLS_FILE)
     assessment = evaluate_predictions(
         predictions["validation"],
         predictions["test"],
-        controls=make_controls(recipe, prepared),
+        controls=controls,
         pixel_controls=pixel_controls,
         seed=recipe.seed,
     )

@@ -68,20 +68,21 @@ def _pool(
     Raises
     ------
     HephaestusError
-        If there is none.
+        If there is none, or none can be scored.
     """
-    folds = len(bench.folds)
-    pooled: list[tuple[RunResult, Predictions]] = []
-    for members in group_folds(results):
-        if len(members) == folds:
-            try:
-                pooled.append(pool_folds(members, homes, partial(_fold_controls, bench)))
-            except HephaestusError as error:
-                problems.append(str(error))
-    if not pooled:
+    complete = [members for members in group_folds(results) if len(members) == len(bench.folds)]
+    if not complete:
         raise HephaestusError(
-            f"no run has all of its {folds} folds finished; go on with `hephaestus benchmark run`"
+            f"no run has all of its {len(bench.folds)} folds finished; go on with `hephaestus benchmark run`"
         )
+    pooled: list[tuple[RunResult, Predictions]] = []
+    for members in complete:
+        try:
+            pooled.append(pool_folds(members, homes, partial(_fold_controls, bench)))
+        except HephaestusError as error:
+            problems.append(str(error))
+    if not pooled:
+        raise HephaestusError(problems[-1])
     gaps: dict[str, TrainedControlGaps] = {}
     for result, ours in pooled:
         for control, theirs in pooled:
@@ -93,6 +94,12 @@ def _pool(
 
 
 def _fold_controls(bench: ExperimentGrid, recipe: Recipe) -> dict[str, Callable[[PredictedItem], float]]:
+    """Return the controls of a run that kept no scores of them, from the cubes."""
+    if bench.cubes is None:
+        raise HephaestusError(
+            f"{recipe.key}: an earlier version scored it and kept no scores of its controls, which read the "
+            f"cubes ({bench.without_cubes})"
+        )
     return make_controls(recipe, bench.prepare_run_data(recipe))
 
 

@@ -19,8 +19,8 @@ import numpy as np
 from hephaestus_baselines.config.run_config import Recipe, fold_family
 from hephaestus_baselines.evaluation.bootstrap import RESAMPLES
 from hephaestus_baselines.evaluation.calibration import apply_platt
-from hephaestus_baselines.evaluation.controls import predict_control
 from hephaestus_baselines.evaluation.evaluate import compare_with_control, evaluate_predictions
+from hephaestus_baselines.evaluation.item_controls import ITEM_CONTROLS_FILE, ItemControls
 from hephaestus_baselines.evaluation.metrics import UNITS_BY_TASK, cases_by_unit
 from hephaestus_baselines.evaluation.pixel_controls import PIXEL_CONTROLS, pixel_control_file
 from hephaestus_baselines.evaluation.predictions import PredictedItem, Predictions, PredictionSource
@@ -56,14 +56,15 @@ def pool_folds(
     homes : mapping of str to pathlib.Path
         Folder of each run, by its key, with its predictions.
     controls : callable
-        Returns the computed controls of a fold.
+        Returns the computed controls of a fold. It is asked only for a run without the file
+        :data:`~hephaestus_baselines.evaluation.item_controls.ITEM_CONTROLS_FILE`, as of earlier versions.
     resamples : int
         Number of bootstrap resamples.
 
     Raises
     ------
     HephaestusError
-        If predictions are missing or damaged.
+        If predictions, or the scores of controls, are missing or damaged.
     """
     first = results[0]
     family = fold_family([result.split.name for result in results])
@@ -83,19 +84,22 @@ def pool_folds(
     assessment = evaluate_predictions(
         pooled["validation"], pooled["test"], seed=first.seed, resamples=resamples
     )
-    scores = [controls(Recipe.model_validate(result.recipe)) for result in results]
+    known_controls = [
+        _read_item_controls(result, homes[result.key], (seen, unseen), controls)
+        for result, seen, unseen in zip(results, read["validation"], read["test"], strict=True)
+    ]
     units = dict(assessment.units)
     for unit in UNITS_BY_TASK[first.task]:
         by_pixel = unit in ("pixels", "all-pixels")
         compared = {}
-        for name in PIXEL_CONTROLS if by_pixel else scores[0]:
+        for name in PIXEL_CONTROLS if by_pixel else known_controls[0].names:
             known = [
                 _concatenate(
                     [
                         Predictions.read(homes[result.key] / pixel_control_file(name, part))
                         if by_pixel
-                        else predict_control(name, score[name], cases_by_unit(one, unit))
-                        for result, one, score in zip(results, read[part], scores, strict=True)
+                        else kept.predict(name, unit, one)
+                        for result, one, kept in zip(results, read[part], known_controls, strict=True)
                     ],
                     replace(source, model=f"control: {name}"),
                 )
@@ -129,6 +133,18 @@ def pool_folds(
         }
     )
     return result, pooled["test"]
+
+
+def _read_item_controls(
+    result: RunResult,
+    home: Path,
+    predictions: tuple[Predictions, Predictions],
+    controls: Callable[[Recipe], FoldControls],
+) -> ItemControls:
+    """Return what the run kept of its controls, else compute it from its validation and test predictions."""
+    if (kept := home / ITEM_CONTROLS_FILE).exists():
+        return ItemControls.read(kept)
+    return ItemControls.compute(controls(Recipe.model_validate(result.recipe)), *predictions)
 
 
 def _calibrate(predictions: Predictions, result: RunResult) -> Predictions:

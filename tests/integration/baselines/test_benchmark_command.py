@@ -461,6 +461,19 @@ def test_folds_are_trained_each_and_scored_together(tmp_path, capsys):
         assert {"frame prior", "persistence", "terrain only"} <= set(rows), table["title"]
         [model] = [row for row in table["rows"] if row["kind"] == "model"]
         assert (model["gap"] is None) == table["title"].startswith("What an observatory asks")
+    # without the cubes the tables are the same
+    places = ["--cubes", tmp_path / "cubes", "--results", tmp_path / "results"]
+    (tmp_path / "cubes").rename(tmp_path / "away")
+    assert hephaestus("benchmark", "tables", tmp_path / "tiny.yaml", *places) == 0
+    again = json.loads((top / "tables.json").read_text())
+    assert again["tables"] == tables["tables"]
+    assert "tables are made of the results alone" in capsys.readouterr().err
+    for kept in top.glob("runs/*/item-controls.json"):  # as an earlier version left the runs
+        kept.rename(kept.with_suffix(".away"))
+    assert hephaestus("benchmark", "tables", tmp_path / "tiny.yaml", *places) == 1
+    said = capsys.readouterr().err
+    assert "an earlier version scored it and kept no scores of its controls" in said
+    (tmp_path / "away").rename(tmp_path / "cubes")
     # a machine that has trained one fold has no tables yet, which is no failure
     for folder, one in results(tmp_path).items():
         if one["split"]["name"] == names[1]:
@@ -470,7 +483,6 @@ def test_folds_are_trained_each_and_scored_together(tmp_path, capsys):
     assert hephaestus(*run(tmp_path, "--part", "1/2")) == 0
     assert "no tables yet: no run has finished all 2 folds" in capsys.readouterr().err
     assert not (top / "tables.md").exists()
-    places = ["--cubes", tmp_path / "cubes", "--results", tmp_path / "results"]
     assert hephaestus("benchmark", "tables", tmp_path / "tiny.yaml", *places) == 1
     said = capsys.readouterr().err
     assert "no run has all of its 2 folds finished; go on with `hephaestus benchmark run`" in said

@@ -9,6 +9,7 @@ import pytest
 
 from hephaestus_baselines.config.run_config import Preset, fold_family, read_preset
 from hephaestus_baselines.evaluation.evaluate import evaluate_predictions
+from hephaestus_baselines.evaluation.item_controls import ITEM_CONTROLS_FILE, ItemControls
 from hephaestus_baselines.evaluation.pixel_controls import PIXEL_CONTROLS, pixel_control_file
 from hephaestus_baselines.evaluation.predictions import Predictions
 from hephaestus_baselines.evaluation.result_schema import RunResult
@@ -76,6 +77,41 @@ def test_folds_are_scored_together_on_one_scale(tmp_path: Path, monkeypatch: pyt
     assert pooled.coverage["test"].positives == 80
     table = make_result_tables([pooled]).document
     assert table.split == "volcano-group"
+
+
+def test_kept_scores_of_controls_stand_for_the_cubes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def controls(recipe: object) -> dict:
+        return {"persistence": lambda item: 0.9 if item.positive == (item.tile is None) else 0.3}
+
+    def no_cubes(recipe: object) -> dict:
+        raise AssertionError
+
+    homes = {name: tmp_path / name for name in FOLDS}
+    for home in homes.values():
+        home.mkdir()
+    results = [fold(name, homes[name], seed) for seed, name in enumerate(FOLDS)]
+    monkeypatch.setattr(pooled_folds.Recipe, "model_validate", lambda fields: fields["split"])
+    computed, _ = pooled_folds.pool_folds(results, homes, controls, resamples=20)
+    for home in homes.values():
+        said = [Predictions.read(home / f"{part}.npz") for part in ("validation", "test")]
+        ItemControls.compute(controls(None), *said).write(home / ITEM_CONTROLS_FILE)
+    kept, _ = pooled_folds.pool_folds(results, homes, no_cubes, resamples=20)
+    assert kept == computed
+    # windows and interferograms have scores of their own
+    assert kept.assessment.units["items"].controls["persistence"].test.values["auroc"] == 0
+    assert kept.assessment.units["interferograms"].controls["persistence"].test.values["auroc"] == 1
+
+    file = homes[FOLDS[1]] / ITEM_CONTROLS_FILE
+    right = file.read_bytes()
+    file.write_bytes(right.replace(b"0.3", b"0.4", 1))
+    with pytest.raises(HephaestusError, match=r"item-controls\.json.* damaged.*--cubes"):
+        pooled_folds.pool_folds(results, homes, no_cubes, resamples=20)
+    few = [one.select(np.arange(30)) for one in said]
+    ItemControls.compute(controls(None), *few).write(file)
+    with pytest.raises(
+        HephaestusError, match=r"30 scores of persistence for 60 items of validation.*--cubes"
+    ):
+        pooled_folds.pool_folds(results, homes, no_cubes, resamples=20)
 
 
 def segmented_fold(name: str, folder: Path, seed: int, places: int) -> RunResult:
