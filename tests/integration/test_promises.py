@@ -1,4 +1,4 @@
-"""Tests that docs/promises.md names existing tests and pages only."""
+"""Tests that docs/promises.md and docs/reliability.md name existing tests and pages only."""
 
 from __future__ import annotations
 
@@ -63,3 +63,37 @@ def test_a_page_of_promises_that_names_what_is_not_there_is_found() -> None:
     for bad in ("[cube](no-such-page.md)", "cube"):
         assert list(faults(good.replace("[cube](cube.md)", bad), known)), bad
     assert list(faults(good + good, known))
+
+
+RELIABILITY = ROOT / "docs" / "reliability.md"
+#: A test as a page names it: a file below tests/, and perhaps a function in it.
+NAMED_TEST = re.compile(r"\b(tests/[\w/]+\.py)(?:::(\w+))?")
+
+
+def missing_tests(text: str) -> Iterator[str]:
+    """Yield the tests that a page names and that do not exist."""
+    for file, name in NAMED_TEST.findall(text):
+        path = ROOT / file
+        if not path.is_file() or (name and not re.search(rf"^def {name}\(", path.read_text(), re.MULTILINE)):
+            yield f"{file}::{name}" if name else file
+
+
+def test_each_kind_of_trouble_names_a_test_that_exists() -> None:
+    text = RELIABILITY.read_text(encoding="utf-8")
+    assert list(missing_tests(text)) == []
+    kinds, _, _ = text.partition("## Long tests")
+    for line in kinds.splitlines():
+        if line.startswith("| ") and not line.startswith("| kind |"):
+            kind, now, tests = line.strip("|").split(" | ")
+            assert now, kind
+            assert NAMED_TEST.search(tests), kind
+
+
+def test_a_trouble_whose_test_is_gone_is_found() -> None:
+    here = "tests/integration/test_promises.py"
+    good = f"`{here}` and `{here}::test_a_trouble_whose_test_is_gone_is_found`"
+    assert list(missing_tests(good)) == []
+    assert list(missing_tests(f"{good} `{here}::test_a_trouble` `tests/unit/gone.py::test_x`")) == [
+        f"{here}::test_a_trouble",
+        "tests/unit/gone.py::test_x",
+    ]
