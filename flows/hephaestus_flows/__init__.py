@@ -12,6 +12,9 @@ from hephaestus_build.core.plain_text import sanitize_text
 
 # before Prefect and NumPy are imported, which read the environment then
 prepare_environment()
+os.environ.setdefault(
+    "DO_NOT_TRACK", "1"
+)  # else Prefect's client announces on a terminal that it collects data
 
 #: Whether Python is looking for the module that a command names: trouble is one line then, no traceback.
 _IS_COMMAND = sys.argv[0] == "-m"

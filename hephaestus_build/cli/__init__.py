@@ -6,6 +6,7 @@ A command is imported only when it is called, so that it does not wait for the i
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -91,6 +92,8 @@ class _LazyCommandGroup(TyperGroup):
         for leaf in getattr(command, "commands", {"": command}).values():
             taken = {text for known in leaf.params for text in known.opts}
             leaf.params += [option for option in _log_options() if taken.isdisjoint(option.opts)]
+            # a group's help would cut it off
+            leaf.short_help = leaf.short_help or _first_sentence(leaf.help or "")
         return command
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
@@ -139,6 +142,11 @@ def load_command(name: str) -> typer.Typer | Callable[..., Any] | None:
     if not callable(command):
         raise plugin.make_error("is neither a function nor a Typer application")
     return command
+
+
+def _first_sentence(text: str) -> str:
+    """Return the first sentence of a command's help, on one line."""
+    return re.split(r"(?<=\.)\s|\n\n", text.strip(), maxsplit=1)[0].replace("\n", " ")
 
 
 def _command_of_module(module: ModuleType, name: str) -> Any:

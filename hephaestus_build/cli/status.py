@@ -114,4 +114,6 @@ def _attention_lines(row: FrameStatus) -> Iterator[str]:
     if row.unfinished and row.generation is not None:
         yield f"not published yet: {count_of(row.unfinished, 'granule')} of an interrupted or running build"
     if row.last_error:
-        yield f"its last build failed: {row.last_error}"
+        error = row.last_error.removeprefix(f"{row.frame}: ")
+        error = error.replace("run the same command again", f"run `hephaestus build {row.frame}` again")
+        yield f"its last build failed: {error}"

@@ -84,8 +84,9 @@ def verify(
     for name, lines in found.items():
         target, home = chosen[name]
         if not as_json:
-            result = count_of(len(lines), "finding") if lines else "whole"
-            out.print(f"{target}{simulated_suffix(home)}: {result}")
+            out.print(
+                f"{target}{simulated_suffix(home)}: {_sum_up(len(lines), len(unanswered.get(name, ())))}"
+            )
         if silent := unanswered.get(name):
             command = f"{target}{simulated_option(target, home)}"
             lines = [line for line in lines if line not in set(map(str, silent))]
@@ -100,6 +101,13 @@ def verify(
             print_notice(f"{target}: and {len(lines) - _MAX_PRINTED_FINDINGS} more, which --json lists")
     if failed or any(found.values()):
         raise typer.Exit(1)
+
+
+def _sum_up(found: int, not_compared: int) -> str:
+    """Return the number of findings in words; products that nobody could be asked about are none."""
+    texts = [count_of(found - not_compared, "finding")] if found > not_compared else []
+    texts += [f"{count_of(not_compared, 'product')} not compared"] if not_compared else []
+    return ", ".join(texts) or "whole"
 
 
 def _to_json(target: Frame | Path, home: Settings, findings: list[str]) -> dict[str, Any]:

@@ -213,8 +213,8 @@ def fetch_annotations(
         )
     if content is None:
         raise HephaestusError(
-            f"the annotations could not be fetched ({receipt.outcome}: {receipt.detail or receipt.url}); "
-            "try again later, or name a copy with HEPHAESTUS_ANNOTATIONS"
+            f"the annotations could not be fetched ({receipt.outcome}: {receipt.detail}; asked {receipt.url}"
+            "); try again later, or name a copy with HEPHAESTUS_ANNOTATIONS"
         )
     if hashlib.sha256(content).hexdigest() != PUBLISHED_SHA256:
         return cached

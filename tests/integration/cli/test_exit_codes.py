@@ -99,7 +99,8 @@ def test_status_and_verify_report_what_is_owed_without_failing(archive, data, he
     assert hephaestus("build", FRAME.id, "--no-quicklook")[0] == 1
     code, _, err = hephaestus("status")
     assert code == 1
-    assert "its last build failed" in err
+    assert f"{FRAME}: its last build failed: the LiCSAR archive gives no listing" in err
+    assert f"then run `hephaestus build {FRAME}` again" in err
     code, out, _ = hephaestus("status", "--json")
     assert code == 1
     assert json.loads(out)["frames"][0]["generation"] == 1

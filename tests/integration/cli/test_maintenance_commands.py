@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -88,9 +89,10 @@ def test_status_fits_a_narrow_terminal_and_names_what_needs_attention(archive, d
 
 def test_a_host_that_is_down_is_one_line_a_frame(archive, data, hephaestus):
     archive.faults.add("LiCSAR_products", faults.error_status(503))
-    code, _, err = hephaestus("verify", "--upstream", FRAME.id)
+    code, out, err = hephaestus("verify", "--upstream", FRAME.id)
     (line,) = err.splitlines()
     assert code == 1
+    assert re.fullmatch(rf"{FRAME} \(simulated\): \d+ products not compared", out.strip())
     assert "cannot be asked (unreachable:" in line
     assert " more products; `hephaestus verify --upstream" in line
     (found,) = (
@@ -104,8 +106,9 @@ def test_what_changed_is_named_beside_what_was_not_compared(archive, data, hepha
     pairs = archive.archive.pairs(FRAME)
     archive.archive.reprocess(FRAME, pairs[2])
     archive.faults.add(str(pairs[1]), faults.error_status(503))
-    code, _, err = hephaestus("verify", "--upstream", FRAME.id)
+    code, out, err = hephaestus("verify", "--upstream", FRAME.id)
     assert code == 1
+    assert re.search(r": 2 findings, \d products? not compared$", out.strip())
     lines = err.splitlines()
     assert [("not compared" in line, str(pairs[1]) in line) for line in lines].count((True, True)) == 1
     assert all("not compared" in line or f"`hephaestus build {FRAME}` fetches it" in line for line in lines)

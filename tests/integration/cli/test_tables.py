@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import hephaestus_build.cli
 from annotation_files import good_file, quiet_file, tar_of
@@ -167,3 +168,11 @@ def test_every_table_of_every_command_is_printed_by_one_function() -> None:
     # the benchmark's need trained models: test_benchmark_command.py
     assert printing == {*(command.split()[0] for command in TABLES), "benchmark"}
     assert printing <= hephaestus_build.cli.COMMANDS.keys()
+
+
+@pytest.mark.parametrize("group", ["annotations", "archive", "benchmark", "splits", "statistics"])
+def test_the_help_of_a_group_cuts_no_description_off(group: str) -> None:
+    said = CliRunner().invoke(hephaestus_build.cli.app, [group, "--help"], env={"COLUMNS": "80"}).stdout
+    _, _, commands = said.partition("Commands:")
+    assert commands.strip().endswith(".")
+    assert "..." not in commands

@@ -6,6 +6,7 @@ Commands run as processes, since Prefect reads its settings when it is imported.
 from __future__ import annotations
 
 import os
+import pty
 import socket
 import sqlite3
 import subprocess
@@ -253,3 +254,24 @@ def test_a_home_is_made_and_a_read_only_one_refused(tmp_path):
 )
 def test_commands_that_ask_a_server_are_known(words, asks):
     assert asks_api(["prefect", *words.split()]) is asks
+
+
+def test_no_flow_tells_a_terminal_that_prefect_collects_data(tmp_path: Path) -> None:
+    """Prefect's client says so at its first start with a home, whatever the settings of the server."""
+    shown, terminal = pty.openpty()
+    dropped = ("PREFECT_", "CI", "GITHUB_", "DO_NOT_TRACK")
+    known = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    with os.fdopen(terminal, "wb") as out:
+        subprocess.run(
+            [sys.executable, "-c", "import hephaestus_flows, prefect; print('imported')"],
+            env={**known, "PREFECT_HOME": str(tmp_path), "PREFECT_TEST_MODE": "0"},
+            cwd=ROOT,
+            stdout=out,
+            stderr=out,
+            timeout=BOUND,
+            check=True,
+        )
+    said = os.read(shown, 10_000).decode()
+    os.close(shown)
+    assert "imported" in said
+    assert "usage data" not in said

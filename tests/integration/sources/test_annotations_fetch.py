@@ -84,6 +84,7 @@ def test_what_cannot_be_fetched_is_one_line(
     with pytest.raises(HephaestusError, match=reason) as caught:
         fetch_annotations(settings_at(tmp_path), url=server.base_url + path)
     assert "\n" not in str(caught.value)
+    assert "; asked http://127.0.0.1" in str(caught.value)
     assert "HEPHAESTUS_ANNOTATIONS" in str(caught.value)
 
 
