@@ -142,26 +142,78 @@ def augment_batch(
 
 def apply_transforms(fields: Mapping[str, Tensor], changes: BatchTransforms) -> dict[str, Tensor]:
     """Apply `changes` to the fields; samples without a transform are returned bit for bit."""
-    device = fields[_PHASE].device
+    return transform_on_device(fields, place_transforms(changes, fields[_PHASE].device))
+
+
+@dataclass(frozen=True)
+class PlacedTransforms:
+    """Transforms of a batch as tensors on its device; None where no sample has one of its kind.
+
+    Attributes
+    ----------
+    moved, blurred : tuple of Tensor or None
+        Positions of the samples to transform, int64 (N,), and the position of each sample of the batch among
+        them, int64 (B,), -1 for a sample that stays as it is.
+    affine, kept, sigma : Tensor or None
+        Those of the samples to transform; see :class:`BatchTransforms`.
+    """
+
+    moved: tuple[Tensor, Tensor] | None = None
+    affine: Tensor | None = None
+    kept: Tensor | None = None
+    blurred: tuple[Tensor, Tensor] | None = None
+    sigma: Tensor | None = None
+
+
+def place_transforms(changes: BatchTransforms, device: torch.device) -> PlacedTransforms:
+    """Copy `changes` to a device, without waiting for it."""
+    moved, blurred = changes.is_moved, changes.blur_sigma > 0
+    placed: dict[str, Tensor | tuple[Tensor, Tensor] | None] = {}
+    if moved.any():
+        placed["moved"] = _place_choice(moved, device)
+        placed["affine"] = copy_to_device(changes.affine[moved], device)
+        placed["kept"] = None if changes.kept is None else copy_to_device(changes.kept[moved], device)
+    if blurred.any():
+        placed["blurred"] = _place_choice(blurred, device)
+        placed["sigma"] = copy_to_device(changes.blur_sigma[blurred], device)
+    return PlacedTransforms(**placed)  # type: ignore[arg-type]
+
+
+def _place_choice(flags: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    order = torch.where(flags, flags.cumsum(0) - 1, -1)
+    return copy_to_device(flags.nonzero().squeeze(1), device), copy_to_device(order, device)
+
+
+def copy_to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Copy a small tensor of the host to a device; the host does not wait for earlier work of a GPU."""
+    if device.type == "cuda":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
+
+
+def transform_on_device(fields: Mapping[str, Tensor], placed: PlacedTransforms) -> dict[str, Tensor]:
+    """Apply transforms to the fields of a batch; the values of no tensor are needed on the host."""
     result = dict(fields)
-    if changes.is_moved.any():
-        chosen = changes.is_moved.nonzero().squeeze(1).to(device)
-        place = changes.affine[changes.is_moved].to(device)
-        kept = None if changes.kept is None else changes.kept[changes.is_moved].to(device)
-        _transform_selected(result, chosen, lambda part: _warp(part, place, kept))
-    if (changes.blur_sigma > 0).any():
-        chosen = (changes.blur_sigma > 0).nonzero().squeeze(1).to(device)
-        _transform_selected(
-            result, chosen, lambda part: _blur(part, changes.blur_sigma[changes.blur_sigma > 0].to(device))
-        )
+    if placed.moved is not None:
+        affine, kept = placed.affine, placed.kept
+        assert affine is not None
+        _transform_selected(result, placed.moved, lambda part: _warp(part, affine, kept))
+    if placed.blurred is not None:
+        sigma = placed.sigma
+        assert sigma is not None
+        _transform_selected(result, placed.blurred, lambda part: _blur(part, sigma))
     return result
 
 
 def _transform_selected(
-    fields: dict[str, Tensor], chosen: Tensor, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    fields: dict[str, Tensor],
+    choice: tuple[Tensor, Tensor],
+    change: Callable[[dict[str, Tensor]], dict[str, Tensor]],
 ) -> None:
-    """Return copies of the fields in which the samples `chosen` are transformed."""
+    """Return copies of the fields in which the chosen samples are transformed."""
+    chosen, order = choice
     steps = fields[_PHASE].shape[1]
+    is_changed, source = (order >= 0).view(-1, 1, 1, 1), order.clamp(min=0)
     # a field shared by all steps is a broadcast view: transform it once
     shared = {name for name, values in fields.items() if steps > 1 and values.stride(1) == 0}
     changed = change(
@@ -169,7 +221,8 @@ def _transform_selected(
     )
     for name, values in changed.items():
         old = fields[name][:, :1] if name in shared else fields[name]
-        new = old.index_copy(0, chosen, values.to(old.dtype))
+        # index_copy would be slow where deterministic algorithms are asked for
+        new = torch.where(is_changed, values.to(old.dtype)[source], old)
         fields[name] = new.expand_as(fields[name]) if name in shared else new
 
 
@@ -192,7 +245,7 @@ def _reflect(grid: Tensor, centre: Tensor, half: Tensor) -> Tensor:
 
     For example, four pixels a b c d continue as ... c b | a b c d | c b ...
     """
-    columns_and_rows = torch.tensor(grid.shape[2:0:-1], device=grid.device)
+    columns_and_rows = copy_to_device(torch.tensor(grid.shape[2:0:-1]), grid.device)
     outermost = half * (1 - 1 / columns_and_rows)
     # a triangle wave with the period 4: 0 at the centre, 1 and -1 at the outermost pixels
     wave = ((grid - centre) / outermost + 1).remainder(4)

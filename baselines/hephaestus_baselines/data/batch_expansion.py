@@ -145,5 +145,6 @@ def _write_channel(
 
 
 def _normalize_into(values: Tensor, mean: float, deviation: float, out: Tensor) -> Tensor:
-    shift = torch.tensor(-mean / deviation, dtype=out.dtype, device=out.device)
+    # made on the device: a copy from the host would wait until the device has done all earlier work
+    shift = torch.full((), -mean / deviation, dtype=out.dtype, device=out.device)
     return torch.add(shift, values, alpha=1 / deviation, out=out)  # one pass over memory
