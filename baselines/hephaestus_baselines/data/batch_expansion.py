@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -126,9 +126,9 @@ def _write_channel(
         case "valid":
             out.copy_(fields["valid"])
         case "insar_difference_sin":
-            torch.sin(fields["insar_difference"], out=out)
+            _write_result(torch.sin, fields["insar_difference"], out=out)
         case "insar_difference_cos":
-            torch.cos(fields["insar_difference"], out=out).masked_fill_(~fields["valid"], 0)
+            _write_result(torch.cos, fields["insar_difference"], out=out).masked_fill_(~fields["valid"], 0)
         case "insar_difference" | "insar_coherence":
             _normalize_into(fields[name], mean, deviation, out)
         case _ if name.endswith("_difference"):
@@ -147,4 +147,13 @@ def _write_channel(
 def _normalize_into(values: Tensor, mean: float, deviation: float, out: Tensor) -> Tensor:
     # made on the device: a copy from the host would wait until the device has done all earlier work
     shift = torch.full((), -mean / deviation, dtype=out.dtype, device=out.device)
-    return torch.add(shift, values, alpha=1 / deviation, out=out)  # one pass over memory
+    return _write_result(torch.add, shift, values, alpha=1 / deviation, out=out)
+
+
+def _write_result(
+    operation: Callable[..., Tensor], *arguments: Tensor, out: Tensor, **options: float
+) -> Tensor:
+    """Write the result of an operation into `out`, in one pass over memory."""
+    if torch.compiler.is_compiling():  # which makes one pass of it, and takes no view as `out`
+        return out.copy_(operation(*arguments, **options))
+    return operation(*arguments, **options, out=out)

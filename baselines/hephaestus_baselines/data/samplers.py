@@ -11,6 +11,7 @@ import numpy.typing as npt
 from torch.utils.data import Sampler
 
 from hephaestus_baselines.data.dataset_items import SampleDraw
+from hephaestus_baselines.data.packed_batches import WindowsOfPart
 
 
 def derive_seed(*numbers: int) -> int:
@@ -142,6 +143,45 @@ class EpochBatchSampler(Sampler[list[SampleDraw]]):
 
     def _draws(self) -> list[SampleDraw]:
         return draw_epoch(self.positive, self.seed, self.epoch(), balance=self.balance, frames=self.frames)
+
+
+class RunSchedule(Sampler[WindowsOfPart]):
+    """All batches of a run in order: in each epoch those of training, then those of validation.
+
+    Parameters
+    ----------
+    training : EpochBatchSampler
+        Its ``epoch`` is replaced: readers draw ahead, so epochs are counted here.
+    validation : int
+        Number of validation windows, the same in each epoch.
+    validation_batch : int
+        Maximum number of windows per batch.
+    first, epochs : callable, int
+        Returns the epoch with which the run begins or goes on, asked when batches are first drawn; number of
+        epochs.
+    """
+
+    def __init__(
+        self,
+        training: EpochBatchSampler,
+        validation: int,
+        validation_batch: int,
+        first: Callable[[], int],
+        epochs: int,
+    ) -> None:
+        self.training, self.first, self.epochs = training, first, epochs
+        self.validation = [
+            list(range(start, min(start + validation_batch, validation)))
+            for start in range(0, validation, validation_batch)
+        ]
+
+    def __iter__(self) -> Iterator[WindowsOfPart]:
+        for epoch in range(self.first(), self.epochs):
+            self.training.epoch = lambda epoch=epoch: epoch  # type: ignore[misc]
+            for draws in self.training:
+                yield WindowsOfPart("train", draws)
+            for indices in self.validation:
+                yield WindowsOfPart("validation", indices)
 
 
 def stratified_subset(positive: Sequence[bool], limit: int) -> list[int]:

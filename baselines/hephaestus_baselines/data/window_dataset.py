@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from hephaestus_baselines.config.channels import ATMOSPHERE_FIELDS
 from hephaestus_baselines.data.dataset_items import VOLCANIC, DatasetItem, SampleDraw
+from hephaestus_baselines.data.packed_batches import WindowPlace
 from hephaestus_build.core.concurrency import make_array_cache
 from hephaestus_build.core.era5_grid import ERA5_STEP
 from hephaestus_build.core.frames import Pair
@@ -110,55 +111,87 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         HephaestusError
             If stored data is damaged; the message names the frame, the pair and the variable.
         """
+        layout = self.layout()
+        sample = {name: np.empty(shape, dtype) for name, (shape, dtype) in layout.items()}
+        self.read_into(draw, sample)
+        return {name: torch.from_numpy(values) for name, values in sample.items()}
+
+    def layout(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Return the shape and dtype of each field of a window."""
+        steps, size, points = len(self.items[0].members), self.size, self._points
+        fields: dict[str, tuple[tuple[int, ...], Any]] = {
+            "phase": ((steps, size, size), np.float32),
+            "coherence": ((steps, size, size), np.uint8),
+            "mask": ((steps, size, size), np.uint8),
+            "dem": ((size, size), np.float32),
+            "rows": ((size,), np.float32),
+            "columns": ((size,), np.float32),
+            "inside": ((size, size), np.bool_),
+            "label": ((), np.int64),
+            "weight": ((), np.float32),
+            "index": ((), np.int64),
+        }
+        if self.atmosphere:
+            fields["atmosphere"] = (steps, 2, len(ATMOSPHERE_FIELDS), points, points), np.float32
+        return {name: (shape, np.dtype(dtype)) for name, (shape, dtype) in fields.items()}
+
+    def read_into(self, draw: SampleDraw | int, out: Mapping[str, np.ndarray]) -> WindowPlace:
+        """Write the window of a draw into arrays, and return its place.
+
+        Parameters
+        ----------
+        draw : SampleDraw or int
+            See :meth:`__getitem__`.
+        out : mapping of str to numpy.ndarray
+            An array for each field of :meth:`layout`; ``dem`` may be left out.
+
+        Raises
+        ------
+        HephaestusError
+            If stored data is damaged; the message names the frame, the pair and the variable.
+        """
         index, seed, like = draw if isinstance(draw, tuple) else SampleDraw(int(draw), 0)
         item = self.items[index]
         cube = self._open_cube(item.frame)
         source = index if like < 0 else like
         chance = np.random.default_rng((seed, source))
         tile = item.tile or self._draw_tile(cube, self.items[source], chance)
-        sample = self._read_images(cube, item, tile)
+        self._read_images(cube, item, tile, out)
         latitudes, longitudes = self._axes(cube)
-        rows, first_row = _coarse_positions(
+        out["rows"][...], first_row = _coarse_positions(
             -cube.grid.latitudes, -latitudes, tile.row, self.size, self._points
         )
-        columns, first_column = _coarse_positions(
+        out["columns"][...], first_column = _coarse_positions(
             cube.grid.longitudes, longitudes, tile.column, self.size, self._points
         )
         if self.atmosphere:
             days = [day for member in item.members for day in member.pair.dates]
             fields = np.stack([self._read_epoch(cube, day) for day in days])
             corner = fields[..., first_row:, first_column:]
-            sample["atmosphere"] = _pad_to(corner, self._points).reshape(
-                len(item.members), 2, len(ATMOSPHERE_FIELDS), self._points, self._points
-            )
+            out["atmosphere"][...] = _pad_to(corner, self._points).reshape(out["atmosphere"].shape)
         if self.volcanic_only:
-            sample["mask"][sample["mask"] != VOLCANIC] = 0
-        sample |= {"rows": rows, "columns": columns, "inside": tile.inside}
-        return {
-            **{name: torch.from_numpy(values) for name, values in sample.items()},
-            "label": torch.tensor(int(sample["mask"].any())),
-            "weight": torch.tensor(self._confidence_weight(cube, item), dtype=torch.float32),
-            "index": torch.tensor(index),
-        }
+            out["mask"][out["mask"] != VOLCANIC] = 0
+        out["inside"][...] = tile.inside
+        out["label"][...] = out["mask"].any()
+        out["weight"][...] = self._confidence_weight(cube, item)
+        out["index"][...] = index
+        return WindowPlace(item.frame, tile.row, tile.column)
 
     def is_simulated(self, frame: str) -> bool:
         """Return whether a frame's cube holds simulated data."""
         return bool(self._open_cube(frame).attributes.get("simulated"))
 
-    def _read_images(self, cube: WindowReader, item: DatasetItem, tile: Tile) -> dict[str, np.ndarray]:
-        steps, size = len(item.members), self.size
-        sample: dict[str, np.ndarray] = {
-            "phase": np.empty((steps, size, size), np.float32),
-            "coherence": np.empty((steps, size, size), np.uint8),
-            "mask": np.empty((steps, size, size), np.uint8),
-            "dem": np.empty((size, size), np.float32),
-        }
-        wanted: list[tuple[str, Pair | None, np.ndarray]] = [("dem", None, sample["dem"])]
+    def _read_images(
+        self, cube: WindowReader, item: DatasetItem, tile: Tile, out: Mapping[str, np.ndarray]
+    ) -> None:
+        wanted: list[tuple[str, Pair | None, np.ndarray]] = []
+        if "dem" in out:
+            wanted.append(("dem", None, out["dem"]))
         # a short series repeats an interferogram: read it once
         first = {member.pair: step for step, member in reversed(list(enumerate(item.members)))}
         names = {"phase": "insar_difference", "coherence": "insar_coherence", "mask": _MASK}
         for name, variable in names.items():
-            wanted += [(variable, pair, sample[name][step]) for pair, step in first.items()]
+            wanted += [(variable, pair, out[name][step]) for pair, step in first.items()]
         # tiles of one image follow each other, so caching pays; random windows rarely share an image
         keep = item.tile is not None
         self._map_parts(
@@ -167,8 +200,7 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         for step, member in enumerate(item.members):
             if first[member.pair] != step:
                 for name in names:
-                    sample[name][step] = sample[name][first[member.pair]]
-        return sample
+                    out[name][step] = out[name][first[member.pair]]
 
     def _map_parts(self, work: Callable[[Any], object], parts: Sequence[Any]) -> None:
         """Map `work` over all parts, in threads unless this is a DataLoader worker."""

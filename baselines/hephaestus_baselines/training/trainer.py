@@ -21,19 +21,19 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from hephaestus_baselines.config.channels import channel_moments
 from hephaestus_baselines.config.run_config import Recipe
-from hephaestus_baselines.data.augmentation import augment_batch
-from hephaestus_baselines.data.batch_expansion import ChannelStack
+from hephaestus_baselines.data.packed_batches import PackedBatch, PackedWindows, return_batch
 from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.data.samplers import (
     EpochBatchSampler,
+    RunSchedule,
     derive_seed,
     permute_labels,
     stratified_subset,
 )
+from hephaestus_baselines.data.terrain import FrameTerrain, fits_device
 from hephaestus_baselines.evaluation.metrics import (
     RankedScores,
     cases_by_unit,
@@ -44,6 +44,7 @@ from hephaestus_baselines.evaluation.predictions import PredictionCollector, Pre
 from hephaestus_baselines.evaluation.result_schema import library_versions
 from hephaestus_baselines.models.architectures import build_model
 from hephaestus_baselines.models.losses import effective_gamma, focal_loss, weighted_mean
+from hephaestus_baselines.training.batch_preparation import BatchPreparation
 from hephaestus_baselines.training.checkpoints import (
     METADATA_KEY,
     CheckpointMetadata,
@@ -62,13 +63,11 @@ from hephaestus_baselines.training.inference import (
     DEFAULT_BATCH_SIZE,
     collect_batch,
     describe_device,
-    expand_on_device,
     logits_to_probability,
     make_collector,
     make_data_loader,
     make_window_dataset,
     resolve_device,
-    to_channels_last,
     translate_reader_errors,
 )
 from hephaestus_baselines.training.lightning_checkpoints import (
@@ -76,6 +75,7 @@ from hephaestus_baselines.training.lightning_checkpoints import (
     BestAndLastCheckpoint,
     HashedCheckpointIO,
 )
+from hephaestus_baselines.training.prefetch import BatchStream, PartOfStream, make_preparation_stream
 from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.progress import NullListener, ProgressListener
@@ -93,6 +93,7 @@ _EXPECTED_WARNINGS = (
     r".*does not have a deterministic implementation.*",
     r".*exists and is not empty.*",
     r".*number of training batches.*logging interval.*",
+    r"Guards may run slower.*",  # torch's compiler, on Python 3.13.0
     r"`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # raised by Lightning itself, with torch 2.9+
 )
 
@@ -163,7 +164,10 @@ def train_model(
             translate_os_errors(f"run {recipe.key}: training in {folder}"),
             _restore_keyboard_interrupt(),
         ):
-            trainer.fit(module, ckpt_path=checkpoint)
+            try:
+                trainer.fit(module, ckpt_path=checkpoint)
+            finally:
+                module.close()
             if not (folder / BEST_CHECKPOINT_FILE).exists():
                 raise HephaestusError(
                     f"{folder} has no {BEST_CHECKPOINT_FILE}: remove {LAST_CHECKPOINT_FILE} there and run "
@@ -254,7 +258,6 @@ class TrainingModule(lightning.LightningModule):
             recipe.model, recipe.task, channels, recipe.weights, size=recipe.size, looks=recipe.looks
         )
         self.model = model.to(memory_format=torch.channels_last)
-        self.channel_stack = ChannelStack(recipe.inputs, recipe.steps, self.moments)
         self.history = []
         flags = [item.positive for item in prepared.items["train"]]
         # for segmentation, masks are shuffled within each batch instead
@@ -267,28 +270,76 @@ class TrainingModule(lightning.LightningModule):
         self._sums: dict[str, Tensor | float] = {}
         self._collector: PredictionCollector | None = None
         self._epoch_start = 0.0
+        self._stream: BatchStream[dict[str, Any]] | None = None
+        self._next_step: int | None = None
 
-    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Return the loader of training windows, which are drawn again in each epoch."""
-        batches = EpochBatchSampler(
-            self.train_labels,
-            self.recipe.seed,
-            self.recipe.batch_size,
-            balance=self.recipe.balance,
-            frames=self._frames if self.recipe.negatives == "matched" else None,
-            rank=self.global_rank,
-            devices=self.trainer.world_size,
-            epoch=lambda: len(self.history),
-        )
-        windows = make_window_dataset(self.recipe, self.prepared.items["train"], self.prepared)
-        return make_data_loader(windows, self.recipe.workers, batch_sampler=batches)
+    def train_dataloader(self) -> PartOfStream[dict[str, Any]]:
+        """Return the prepared batches of training windows, which are drawn again in each epoch."""
+        return PartOfStream(self._open_stream(), len(self._schedule.training))
 
-    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Return the loader of validation windows, the same in each epoch and on each device."""
-        windows = make_window_dataset(self.recipe, self.validation_items, self.prepared)
-        return make_data_loader(
-            windows, self.recipe.workers, batch_size=max(DEFAULT_BATCH_SIZE, self.recipe.batch_size)
-        )
+    def val_dataloader(self) -> PartOfStream[dict[str, Any]]:
+        """Return the prepared batches of validation windows, the same in each epoch and on each device."""
+        return PartOfStream(self._open_stream(), len(self._schedule.validation))
+
+    def close(self) -> None:
+        """End the reader processes."""
+        if self._stream is not None:
+            self._stream.close()
+
+    def _open_stream(self) -> BatchStream[dict[str, Any]]:
+        """Return the stream of all batches of the run, which training and validation share."""
+        if self._stream is None:
+            recipe, prepared = self.recipe, self.prepared
+            training = EpochBatchSampler(
+                self.train_labels,
+                recipe.seed,
+                recipe.batch_size,
+                balance=recipe.balance,
+                frames=self._frames if recipe.negatives == "matched" else None,
+                rank=self.global_rank,
+                devices=self.trainer.world_size,
+            )
+            self._schedule = RunSchedule(
+                training,
+                len(self.validation_items),
+                max(DEFAULT_BATCH_SIZE, recipe.batch_size),
+                lambda: len(self.history),
+                recipe.epochs,
+            )
+            device = self.trainer.strategy.root_device
+            terrain = FrameTerrain(prepared.stores, device) if fits_device(prepared.shapes, device) else None
+            items = {"train": prepared.items["train"], "validation": self.validation_items}
+            windows = PackedWindows(
+                {part: make_window_dataset(recipe, members, prepared) for part, members in items.items()},
+                leave_out=() if terrain is None else ("dem",),
+            )
+            loader = make_data_loader(
+                windows, recipe.workers, batch_sampler=self._schedule, collate_fn=return_batch
+            )
+            self._preparation = BatchPreparation(
+                recipe,
+                self.moments,
+                self.train_labels,
+                terrain=terrain,
+                device=device,
+                rank=self.global_rank,
+                steps=recipe.epochs * len(training),
+            )
+            self._stream = BatchStream(loader, self._prepare, lambda: make_preparation_stream(device))
+        return self._stream
+
+    def _prepare(self, batch: PackedBatch) -> dict[str, Any]:
+        """Prepare the next batch of the run, which may be steps ahead of the one that is trained on."""
+        if batch.part == "validation":
+            return self._preparation.prepare_validation(batch)
+        if self._next_step is None:
+            self._next_step = len(self.history) * len(self._schedule.training)
+        step, self._next_step = self._next_step, self._next_step + 1
+        return self._preparation.prepare_training(batch, step)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Return the batch, which is on the device and prepared already."""
+        return batch
 
     def configure_optimizers(self) -> Any:
         """Return AdamW and its learning-rate schedule."""
@@ -301,32 +352,6 @@ class TrainingModule(lightning.LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_schedule(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Any]:
-        """Expand compact windows on the device into model inputs, labels and loss weights.
-
-        This is done here and not in the step, which may run in mixed precision.
-        """
-        fields = expand_on_device(batch, self.device)
-        label = batch["label"]
-        training = self.trainer.training
-        with torch.no_grad():
-            if training:
-                generator = torch.Generator().manual_seed(self._derive_step_seed(1))
-                if self.recipe.shuffle_labels:
-                    label = self._shuffle_labels(batch, fields, generator)
-                fields = augment_batch(
-                    fields, self.recipe.augmentations, generator, rotation=self.recipe.rotation
-                )
-                if not self.recipe.shuffle_labels:
-                    # a crop may have cut off the deformation
-                    label = (fields["mask"] > 0).flatten(1).any(1).long()
-            inputs = to_channels_last(self.channel_stack(fields))
-            weight = batch["weight"] if self.recipe.confidence_weights else torch.ones_like(batch["weight"])
-            if self.recipe.task == "segmentation":
-                label = (fields["mask"] > 0).any(1).long()
-                weight = weight.view(-1, 1, 1) * fields["inside"][:, 0]
-        return {"inputs": inputs, "label": label, "weight": weight, "fields": fields, "batch": batch}
 
     def on_train_epoch_start(self) -> None:
         """Reset the sums of an epoch."""
@@ -426,21 +451,6 @@ class TrainingModule(lightning.LightningModule):
 
     def _derive_step_seed(self, purpose: int) -> int:
         return derive_seed(self.recipe.seed, self.global_step, self.global_rank, purpose)
-
-    def _shuffle_labels(
-        self, batch: Mapping[str, Tensor], fields: dict[str, Tensor], generator: torch.Generator
-    ) -> Tensor:
-        """Return labels, and put masks into `fields`, that are unrelated to the windows."""
-        if self.recipe.task == "classification":
-            return torch.tensor(
-                [self.train_labels[index] for index in batch["index"].tolist()], device=self.device
-            ).long()
-        mask = fields["mask"]
-        order = torch.randperm(len(mask), generator=generator).to(mask.device)
-        # also shift the masks: the position of a volcano in its frame predicts where it deforms
-        down, along = torch.randint(mask.shape[-1], (2,), generator=generator).tolist()
-        fields["mask"] = mask[order].roll((down, along), (-2, -1))
-        return batch["label"]
 
 
 def compute_selection_score(validation: Predictions) -> float:
