@@ -25,7 +25,7 @@ define run
   [ $$code -eq 3 ] || exit $$code
 endef
 
-.PHONY: cubes benchmark test test-unit test-readers test-oldest test-lowest docs lint bench bench-loader serve clean help same-python
+.PHONY: cubes benchmark test test-unit test-readers test-oldest test-lowest docs lint bench bench-loader bench-training serve clean help same-python
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -71,6 +71,9 @@ bench: .venv/.ready ## benchmark the build at real size against its limit and a 
 bench-loader: .venv/.ready-baselines ## benchmark the data loader against the published reading pattern and a WebDataset
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group bench
 	@$(BIN)/python -m hephaestus_baselines.performance.loader_benchmark $(BENCH)
+
+bench-training: .venv/.ready-baselines ## benchmark training on a GPU or CPU: the loop beside its parts (on a CPU: BENCH="--quick")
+	@$(BIN)/python -m hephaestus_baselines.performance.training_benchmark $(BENCH)
 
 lint: .venv/.ready-baselines ## check style, types, import rules and security
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo && $(BIN)/mypy \

@@ -127,5 +127,6 @@ def toy_recipe(**fields: Any) -> Recipe:
         "epochs": 3,
         "batch_size": 4,
         "learning_rate": 1e-3,
+        "workers": 0,
     }
     return Recipe(**{**small, **fields})

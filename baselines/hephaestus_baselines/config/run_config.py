@@ -183,8 +183,9 @@ class Recipe(BaseModel):
     devices: int = Field(
         1, ge=1, le=64, description="devices that train together; each takes batch_size samples"
     )
-    workers: int = Field(
-        0, ge=0, le=128, description="reader processes; results do not depend on their number"
+    workers: Annotated[int, Field(ge=0, le=128)] | Literal["auto"] = Field(
+        "auto",
+        description="reader processes; auto: by the machine's cores; results do not depend on their number",
     )
 
     @field_validator("weights")

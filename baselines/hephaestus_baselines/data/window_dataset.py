@@ -111,14 +111,18 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         HephaestusError
             If stored data is damaged; the message names the frame, the pair and the variable.
         """
-        layout = self.layout()
+        index = draw[0] if isinstance(draw, tuple) else int(draw)
+        layout = self._layout_of(self.items[index])
         sample = {name: np.empty(shape, dtype) for name, (shape, dtype) in layout.items()}
         self.read_into(draw, sample)
         return {name: torch.from_numpy(values) for name, values in sample.items()}
 
     def layout(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """Return the shape and dtype of each field of a window."""
-        steps, size, points = len(self.items[0].members), self.size, self._points
+        return self._layout_of(self.items[0])
+
+    def _layout_of(self, item: DatasetItem) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+        steps, size, points = len(item.members), self.size, self._points
         fields: dict[str, tuple[tuple[int, ...], Any]] = {
             "phase": ((steps, size, size), np.float32),
             "coherence": ((steps, size, size), np.uint8),

@@ -410,6 +410,7 @@ def _train_and_evaluate(
     # imported late: it takes seconds, and finished runs do not need it
     from hephaestus_baselines.models.architectures import count_trainable_parameters
     from hephaestus_baselines.training.inference import describe_device, load_trained_model, predict_items
+    from hephaestus_baselines.training.reader_count import count_readers
     from hephaestus_baselines.training.trainer import train_model
 
     recipe.write(home / "recipe.yaml")
@@ -421,8 +422,12 @@ def _train_and_evaluate(
     parts: tuple[SplitPart, ...] = ("validation", "test")
     for name in parts:
         predictions[name] = predict_items(
-            trained, prepared.items[name], prepared, workers=recipe.workers, listener=listener
-        )  # fmt: skip
+            trained,
+            prepared.items[name],
+            prepared,
+            workers=count_readers(recipe, trained.device),
+            listener=listener,
+        )
         predictions[name].write(home / f"{name}.npz")
     clock.lap("prediction")
     pixel_controls: dict[str, tuple[Predictions, Predictions]] = {}

@@ -73,9 +73,16 @@ class PublishedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """
 
     def __init__(
-        self, store: Path, items: Sequence[DatasetItem], shape: tuple[int, int], *, bare: bool
+        self,
+        store: Path,
+        items: Sequence[DatasetItem],
+        shape: tuple[int, int],
+        *,
+        bare: bool,
+        size: int = WINDOW_SIZE,
     ) -> None:
         self.store, self.items, self.shape, self.skip_mask_checks = store, items, shape, bare
+        self.size = size
 
     def __len__(self) -> int:
         return 1 << 20
@@ -95,15 +102,16 @@ class PublishedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             if name == MASK_VARIABLE and not self.skip_mask_checks:
                 values = _binarize_mask(values)
             image = torch.from_numpy(values).float()
-            frames.append(image.expand(STEPS_PER_SERIES, *image.shape) if image.ndim == 2 else image)
+            frames.append(image.expand(len(pairs), *image.shape) if image.ndim == 2 else image)
         stacked = torch.stack(frames, 1)
         if not self.skip_mask_checks:
             union = (stacked[:, -1] > 0).any(0)
             if union.any():
                 torch.nonzero(union).aminmax(dim=0)
-        row, column = (int(rng.integers(extent - WINDOW_SIZE + 1)) for extent in self.shape)
-        crop = stacked[..., row : row + WINDOW_SIZE, column : column + WINDOW_SIZE]
-        return crop[:, :-1].reshape(-1, WINDOW_SIZE, WINDOW_SIZE).clone(), crop[:, -1].long()
+        size = self.size
+        row, column = (int(rng.integers(extent - size + 1)) for extent in self.shape)
+        crop = stacked[..., row : row + size, column : column + size]
+        return crop[:, :-1].reshape(-1, size, size).clone(), crop[:, -1].long()
 
 
 def _binarize_mask(mask: np.ndarray) -> np.ndarray:
@@ -161,11 +169,11 @@ class LoaderBenchmark:
         shutil.rmtree(scratch, ignore_errors=True)
         try:
             self.on_progress("building the cube")
-            store = self._build_cube(scratch)
+            store = build_benchmark_cube(self.folder, scratch, self.size, self.epochs)
             with open_pinned_cube(store, chunks=None) as cube:
-                items, shape = _make_series_items(cube), (cube.sizes["latitude"], cube.sizes["longitude"])
+                items, shape = make_series_items(cube), (cube.sizes["latitude"], cube.sizes["longitude"])
                 self.on_progress("writing it in the published layout")
-                layout = _write_published_layout(cube, items, scratch / "v2.zarr")
+                layout = write_published_layout(cube, items, scratch / "v2.zarr")
             published, bare = (PublishedDataset(layout, items, shape, bare=flag) for flag in (False, True))
             windows = WindowDataset(items, {BENCHMARK_FRAME: store}, size=WINDOW_SIZE)
             self.on_progress("exporting tensors")
@@ -185,20 +193,6 @@ class LoaderBenchmark:
             **summarize_loader_runs(runs),
             "runs": runs,
         }
-
-    def _build_cube(self, scratch: Path) -> Path:
-        world = CachedArchive.in_cache(self.folder / "worlds", self.size, self.epochs)
-        content = world.ensure_files()
-        with world.serve() as environment:
-            built = measure_task(
-                "hephaestus_build.performance.build_tasks:run_build",
-                environment,
-                frame=BENCHMARK_FRAME,
-                data=str(scratch / "data"),
-                cached=False,
-                limit=len(content.pairs),
-            )
-        return Path(built.facts["path"])
 
     def _measure_round(
         self,
@@ -320,7 +314,23 @@ def _resident_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _make_series_items(cube: xr.Dataset) -> tuple[DatasetItem, ...]:
+def build_benchmark_cube(folder: Path, scratch: Path, size: str | tuple[int, int], epochs: int) -> Path:
+    """Build the cube of a simulated archive, which is kept in `folder`, in `scratch`; return its path."""
+    world = CachedArchive.in_cache(folder / "worlds", size, epochs)
+    content = world.ensure_files()
+    with world.serve() as environment:
+        built = measure_task(
+            "hephaestus_build.performance.build_tasks:run_build",
+            environment,
+            frame=BENCHMARK_FRAME,
+            data=str(scratch / "data"),
+            cached=False,
+            limit=len(content.pairs),
+        )
+    return Path(built.facts["path"])
+
+
+def make_series_items(cube: xr.Dataset) -> tuple[DatasetItem, ...]:
     """Return the series of all stored pairs by the paper's rule; windows may lie anywhere in the frame."""
     flags = cube["valid_date_pair"].transpose("primary_date", "secondary_date").to_numpy()
     days = [cube[name].to_numpy().astype("datetime64[D]") for name in ("primary_date", "secondary_date")]
@@ -334,7 +344,7 @@ def _make_series_items(cube: xr.Dataset) -> tuple[DatasetItem, ...]:
     )
 
 
-def _write_published_layout(cube: xr.Dataset, items: Sequence[DatasetItem], path: Path) -> Path:
+def write_published_layout(cube: xr.Dataset, items: Sequence[DatasetItem], path: Path) -> Path:
     """Write the benchmarked part of `cube` in the published layout: Zarr format 2, one chunk per image."""
     group = zarr.create_group(path, zarr_format=2)
     image = cube["dem"].shape

@@ -63,7 +63,11 @@ class BatchPreparation:
         self._stack = ChannelStack(recipe.inputs, recipe.steps, moments)
         self._make_inputs: Callable[..., tuple[Tensor, dict[str, Tensor]]] = self._expand_and_stack
         if device.type == "cuda" and steps >= _COMPILED_STEPS:
-            self._make_inputs = compile_with_fallback(self._expand_and_stack)
+            self.compile_inputs()
+
+    def compile_inputs(self, **options: Any) -> None:
+        """Compile what is done to a batch on the device; see :func:`compile_with_fallback`."""
+        self._make_inputs = compile_with_fallback(self._expand_and_stack, **options)
 
     def prepare_training(self, batch: PackedBatch, step: int) -> dict[str, Any]:
         """Return ``inputs``, ``label`` and ``weight`` of a batch; its random numbers follow from its step."""

@@ -76,6 +76,7 @@ from hephaestus_baselines.training.lightning_checkpoints import (
     HashedCheckpointIO,
 )
 from hephaestus_baselines.training.prefetch import BatchStream, PartOfStream, make_preparation_stream
+from hephaestus_baselines.training.reader_count import count_readers
 from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.progress import NullListener, ProgressListener
@@ -139,7 +140,8 @@ def train_model(
         torch.random.fork_rng(devices=[target] if target.type == "cuda" else []),
     ):
         torch.manual_seed(derive_seed(recipe.seed))
-        module = TrainingModule(recipe, prepared, folder, describe_device(target))
+        readers = count_readers(recipe, target)
+        module = TrainingModule(recipe, prepared, folder, describe_device(target), readers)
         trainer = lightning.Trainer(
             max_epochs=recipe.epochs,
             accelerator="gpu" if target.type == "cuda" else "cpu",
@@ -160,7 +162,7 @@ def train_model(
             default_root_dir=folder,
         )
         with (
-            translate_reader_errors(f"run {recipe.key}", recipe.workers),
+            translate_reader_errors(f"run {recipe.key}", readers),
             translate_os_errors(f"run {recipe.key}: training in {folder}"),
             _restore_keyboard_interrupt(),
         ):
@@ -244,13 +246,17 @@ class TrainingModule(lightning.LightningModule):
         Folder for ``metrics.csv``.
     device : str
         Readable description of the device.
+    readers : int
+        Number of reader processes.
     """
 
     history: list[dict[str, Any]]
 
-    def __init__(self, recipe: Recipe, prepared: PreparedData, folder: Path, device: str) -> None:
+    def __init__(
+        self, recipe: Recipe, prepared: PreparedData, folder: Path, device: str, readers: int = 0
+    ) -> None:
         super().__init__()
-        self.recipe, self.prepared, self.folder = recipe, prepared, folder
+        self.recipe, self.prepared, self.folder, self.readers = recipe, prepared, folder, readers
         self.versions = {**library_versions(), "device": device}
         self.moments = channel_moments(prepared.statistics, recipe.inputs, recipe.statistics)
         channels = len(recipe.inputs.stacked_channels(recipe.steps))
@@ -314,7 +320,7 @@ class TrainingModule(lightning.LightningModule):
                 leave_out=() if terrain is None else ("dem",),
             )
             loader = make_data_loader(
-                windows, recipe.workers, batch_sampler=self._schedule, collate_fn=return_batch
+                windows, self.readers, batch_sampler=self._schedule, collate_fn=return_batch
             )
             self._preparation = BatchPreparation(
                 recipe,

@@ -34,6 +34,7 @@ from hephaestus_baselines.training.prefetch import (
     PartOfStream,
     prepare_ahead,
 )
+from hephaestus_baselines.training.reader_count import choose_reader_count, count_readers
 from hephaestus_baselines.training.trainer import train_model
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.progress import NullListener
@@ -363,3 +364,25 @@ def test_a_gpu_prepares_ahead_with_the_values_of_one_stream() -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert all(torch.equal(one, two) for one, two in zip(plain, ahead, strict=True))
+
+
+def test_readers_are_chosen_by_the_machine_and_never_change_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Recipe(task="classification", model="resnet-50", size=512, batch_size=64)
+    assert recipe.workers == "auto"
+    assert recipe.key == recipe.model_copy(update={"workers": 3}).key
+    assert count_readers(recipe.model_copy(update={"workers": 3}), CPU) == 3
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    monkeypatch.setattr("hephaestus_baselines.training.reader_count._free_shared_memory", lambda: None)
+    assert count_readers(recipe, torch.device("cuda")) == 14
+    assert count_readers(recipe, CPU) == 4
+    # what Docker gives a container by default has no room for batches in shared memory
+    monkeypatch.setattr("hephaestus_baselines.training.reader_count._free_shared_memory", lambda: 64 << 20)
+    assert count_readers(recipe, torch.device("cuda")) == 0
+    assert count_readers(recipe.model_copy(update={"batch_size": 2}), torch.device("cuda")) == 1
+    assert choose_reader_count(2, "cpu", None, 1) == 0
+
+
+def test_readers_have_room_for_the_batches_that_travel(windows: WindowDataset) -> None:
+    """The size that the number of readers is chosen by is that of a batch, or more."""
+    batch = PackedWindows({"train": windows}).__getitems__(WindowsOfPart("train", DRAWS))
+    assert batch.buffer.nbytes <= len(DRAWS) * SIZE**2 * (3 * 6 + 5)
