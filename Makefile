@@ -25,7 +25,8 @@ define run
   [ $$code -eq 3 ] || exit $$code
 endef
 
-.PHONY: cubes benchmark test test-unit test-readers test-oldest test-lowest docs lint bench bench-loader bench-training serve clean help same-python
+.PHONY: cubes benchmark test test-unit test-readers test-oldest test-lowest test-lowest-baselines docs lint bench bench-loader \
+  bench-training serve clean help same-python
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -56,6 +57,11 @@ TESTS := tests/unit tests/integration/cube tests/integration/export tests/integr
 test-oldest test-lowest: test-%: .venv-%/.ready
 	@.venv-$*/bin/python -m pytest -n auto --dist loadfile -p no:cacheprovider $(TESTS)
 
+# training with the lowest versions of torch and what stands on it: 4 GB, some 10 minutes, by hand before a release
+test-lowest-baselines: .venv-lowest-baselines/.ready
+	@.venv-lowest-baselines/bin/python -m pytest -n 2 --dist loadfile -p no:cacheprovider tests/unit/baselines \
+	  $(addprefix tests/integration/baselines/,test_trainer.py test_architectures.py test_losses.py test_checkpoints.py)
+
 docs: .venv/.ready-docs ## build the documentation into docs/_build, with warnings as errors and without network access
 	@rm -rf docs/_build
 	@$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet --conf-dir docs \
@@ -80,7 +86,7 @@ lint: .venv/.ready-baselines ## check style, types, import rules and security
 	  && $(BIN)/bandit -q -lll -c pyproject.toml -r hephaestus_build baselines flows
 
 clean:          ## remove the environment (never the data)
-	rm -rf .venv .venv-oldest .venv-lowest .venv-readers
+	rm -rf .venv .venv-oldest .venv-lowest .venv-lowest-baselines .venv-readers
 
 # all extras except baselines, which takes gigabytes
 EXTRAS := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
@@ -124,6 +130,10 @@ same-python:
 
 .venv-lowest/.ready: pyproject.toml
 	$(call environment,.venv-lowest,$$(.ci/python oldest),--resolution lowest-direct)
+	@touch $@
+
+.venv-lowest-baselines/.ready: pyproject.toml
+	$(call environment,.venv-lowest-baselines,$$(.ci/python oldest),--resolution lowest-direct,.[baselines])
 	@touch $@
 
 .venv/.ready-docs: .venv/.ready

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -21,7 +22,7 @@ from annotation_files import good_file, quiet_file, tar_of
 from checkout import ROOT
 from doc_pages import blocks, hephaestus_arguments, pages, shell_commands
 from hephaestus_build.cli import app
-from hephaestus_build.core.errors import MissingProductsError
+from hephaestus_build.core.errors import MissingProductsError, UsageError
 
 #: Blocks of Python that are marked as not run (`<!-- not run: why -->` before the fence), by page.
 NOT_RUN: dict[str, int] = {"README.md": 1, "docs/architecture.md": 1, "docs/qgis.md": 1, "docs/readers.md": 4}
@@ -34,7 +35,9 @@ SHORTENED = {
     )
 }
 
-REAL_FRAME, SIMULATED_FRAME = "124D_04854_171313", "198A_00210_131313"
+REAL_FRAME, MAUNA_LOA, SIMULATED_FRAME = "124D_04854_171313", "087D_07004_060904", "198A_00210_131313"
+#: Lines that are shown since they are refused, with what is said.
+REFUSED = {("plan", "Colima"): "names 2 frames"}
 #: What the stand-ins have in place of what lines of the shell name.
 STAND_INS = {
     "20160909_20160921": "20190106_20190118",
@@ -44,11 +47,10 @@ STAND_INS = {
 }
 #: Why lines of `hephaestus` are not run, and how many there are.
 LEFT_OUT = {
-    "asks the real archives": 16,
-    "trains, or needs what was trained": 11,
-    "serves until it is stopped": 3,
+    "asks the real archives": 15,
+    "trains, or needs what was trained": 10,
+    "serves until it is stopped": 3,  # test_archives_are_served_as_pages_say runs them
     "is part of a script that is not run": 1,
-    "needs another cube of the real archives": 1,
 }
 #: Other programs that lines of the shell run, and why they are not run here; :data:`PLAIN` ones are.
 OTHER_PROGRAMS = {
@@ -91,7 +93,8 @@ def documented_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     hawaii = {"frameID": "087D_07004_060904", "primary_date": "20180517", "secondary_date": "20180529"}
     with contextlib.chdir(work):
         assert _run(*_command_of_make_cubes()) == 0
-        toy_benchmark.toy_cubes(data / "cubes", frame=REAL_FRAME, secondaries=3)
+        for frame in (REAL_FRAME, MAUNA_LOA):
+            toy_benchmark.toy_cubes(data / "cubes", frame=frame, secondaries=3)
         files = {"1.json": good_file(**hawaii)}
         for number, day in enumerate(("18", "30"), 2):
             pair = {"primary_date": "20190106", "secondary_date": f"201901{day}"}
@@ -191,14 +194,14 @@ def test_a_command_line_is_accepted(words: list[str]) -> None:
 
 def why_left_out(words: list[str]) -> str:
     """Return why a line of `hephaestus` cannot run offline; empty if it can."""
-    if words[0] == "benchmark":
+    if words[0] == "benchmark" and words[1] != "plan":
         return "trains, or needs what was trained"
     if words[:2] == ["archive", "serve"]:
         return "serves until it is stopped"
     if any(word.startswith("$") for word in words):
         return "is part of a script that is not run"
-    if words == ["inspect", "mauna_loa"]:
-        return "needs another cube of the real archives"
+    if words == ["plan", "Colima"]:  # refused before any archive is asked
+        return ""
     asks = words[0] in ("plan", "build", "watch") or "--upstream" in words or words[1:] == ["fetch"]
     return "asks the real archives" if asks and "--simulated" not in words else ""
 
@@ -226,6 +229,10 @@ def test_lines_of_the_shell_run(page: str, monkeypatch: pytest.MonkeyPatch) -> N
         "hephaestus_build.simulation.server.static_export.write_static_archive", _write_little
     )
     for words in (words for name, words in COMMANDS if name == page and not why_left_out(words)):
+        if said := REFUSED.get(tuple(words)):
+            with pytest.raises(UsageError, match=said):
+                _run(*words)
+            continue
         with contextlib.suppress(MissingProductsError):  # done, and something is missing
             assert _run(*runnable(words)) == 0, words
 
@@ -234,6 +241,27 @@ def _write_little(archive: Any, folder: Path, **_: Any) -> int:
     """Stand for `archive write`, which writes for a minute (tests/integration/simulation)."""
     folder.mkdir()
     return len(archive.world.frames)
+
+
+def test_archives_are_served_as_pages_say() -> None:
+    program = Path(sys.executable).with_name("hephaestus")
+    lines = [words for _, words in COMMANDS if words[:2] == ["archive", "serve"]]
+    with contextlib.ExitStack() as running:
+        servers = [
+            running.enter_context(
+                # at a free port each
+                subprocess.Popen([program, *words, "--port", "0"], stdout=subprocess.PIPE, text=True)
+            )
+            for words in lines
+        ]
+        for server in servers:
+            running.callback(server.kill)
+        for server in servers:
+            assert server.stdout is not None
+            assert "HEPHAESTUS_LICSAR_URL=http://127.0.0.1:" in server.stdout.readline()
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(60) == 143
+    assert len(lines) == LEFT_OUT["serves until it is stopped"]
 
 
 def test_lines_that_are_not_run_are_counted() -> None:
