@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from checkout import ROOT
+from checkout import ROOT, entries_of
 
 if TYPE_CHECKING:
     from hephaestus_build.simulation.server.archive_server import ArchiveServer
@@ -48,6 +48,25 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+#: What stood in the checkout before the tests.
+_BEFORE = pytest.StashKey[set[str]]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Note what stands in the root of the checkout; among processes of pytest-xdist, the first does."""
+    if not hasattr(session.config, "workerinput"):
+        session.config.stash[_BEFORE] = entries_of()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where tests have left something in the root of the checkout, which is where they are started."""
+    left = entries_of() - session.config.stash.get(_BEFORE, entries_of())
+    if left:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        names = ", ".join(sorted(left))
+        session.config.get_terminal_writer().line(f"\nleft in the checkout by a test: {names}", red=True)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -190,11 +190,12 @@ def test_grib_is_refused_by_name(server: LoopbackServer, form: dict[str, Any]) -
 
 @pytest.mark.parametrize("ahead", [-3, 0, 1, 40, 4000])
 def test_days_that_are_not_released_yet_are_refused_as_by_the_real_service(
-    server: LoopbackServer, ahead: int
+    server: LoopbackServer, ahead: int, tmp_path: Path
 ) -> None:
     day = datetime.now(UTC).date() + timedelta(days=ahead)
+    # with a target: where the day is not refused, the client would write into the present folder
     with pytest.raises(requests.HTTPError, match="None of the data you have requested is available yet"):
-        client(server).retrieve(DATASET, request_at(day))
+        client(server).retrieve(DATASET, request_at(day), str(tmp_path / "answer.nc"))
 
 
 def test_the_newest_days_are_preliminary(server: LoopbackServer, tmp_path: Path) -> None:
