@@ -85,6 +85,11 @@ def require_local_path(name: str, value: object) -> None:
         )
 
 
+def _simulated_folder(folder: Path) -> Path:
+    """Return the folder of simulated data in `folder`, which may be that folder already."""
+    return folder if folder.absolute().name == SIMULATED_FOLDER else folder / SIMULATED_FOLDER
+
+
 @dataclass(frozen=True)
 class EmbeddedArchive:
     """A simulated archive served by this process.
@@ -343,16 +348,17 @@ class Settings(BaseSettings):
     def for_simulated(self) -> Self:
         """Return a copy for simulated data, with the data folder ``<data_dir>/simulated``.
 
-        It uses the embedded archive, if any (see :meth:`with_embedded_archive`) and no portal is set.
+        A folder of that name that the settings name is the one of simulated data itself. The copy uses the
+        embedded archive, if any (see :meth:`with_embedded_archive`) and no portal is set.
         """
         embedded = self._embedded if not self.is_portal_set else None
         if self._simulated and embedded is None:
             return self
         changes: dict[str, Any] = {}
         if not self._simulated:
-            changes["data_dir"] = self.data_dir / SIMULATED_FOLDER
+            changes["data_dir"] = _simulated_folder(self.data_dir)
             if self.cache_dir is not None:
-                changes["cache_dir"] = self.cache_dir / SIMULATED_FOLDER
+                changes["cache_dir"] = _simulated_folder(self.cache_dir)
         made = self.model_copy(update=changes)
         made._simulated, made._real_dir = True, self.real_data_dir
         return made.using_archive(embedded) if embedded is not None else made
@@ -365,8 +371,10 @@ class Settings(BaseSettings):
 
     @property
     def real_data_dir(self) -> Path | None:
-        """Data folder of real data; None for standalone simulated data."""
-        return self._real_dir if self._simulated else self.data_dir
+        """Data folder of real data; None where simulated data has none beside it or has the folder itself."""
+        if self._simulated:
+            return self._real_dir
+        return None if _simulated_folder(self.data_dir) == self.data_dir else self.data_dir
 
     def using_archive(self, embedded: EmbeddedArchive) -> Self:
         """Return a copy that uses the embedded archive for all requests, even if a portal is set."""

@@ -193,16 +193,18 @@ def select_cubes(settings: Settings, given: Sequence[Path] = (), *, mixed: bool 
         return CubeSelection(tuple(stores), settings.for_simulated() if simulated else settings)
     apart = settings.for_simulated()
     earlier = legacy_cubes_dir(settings)
-    stores = list_cubes([earlier] if earlier else [])
+    together = earlier or settings.cubes_dir
+    stores = list_cubes([together])
     unmoved = [store for store in stores if is_simulated_cube(store)]
-    made = {store.name: store for store in (*unmoved, *list_cubes([apart.cubes_dir]))}
+    others = [] if apart.cubes_dir == together else list_cubes([apart.cubes_dir])
+    made = {store.name: store for store in (*unmoved, *others)}
     simulated_ones = tuple(store for _, store in sorted(made.items()))
     if settings.is_simulated:
         return CubeSelection(simulated_ones, apart)
     real = tuple(store for store in stores if store not in unmoved)
     if real or not simulated_ones:
         left = f"leaving out the simulated cubes in {settings.cubes_dir}; `hephaestus migrate` moves them"
-        return CubeSelection(real, settings, left if unmoved else "")
+        return CubeSelection(real, settings, left if unmoved and earlier else "")
     return CubeSelection(simulated_ones, apart, only_simulated_notice(settings))
 
 

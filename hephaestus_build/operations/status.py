@@ -15,7 +15,7 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_files import list_names
 from hephaestus_build.core.plain_text import count_of, sanitize_text, utc_text
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.cube.discovery import cubes_dir_for
+from hephaestus_build.cube.discovery import cubes_dir_for, is_simulated_cube
 from hephaestus_build.cube.granules import EpochGranule, InterferogramGranule, MaskGranule
 from hephaestus_build.cube.storage.frame_folder import GENERATIONS
 from hephaestus_build.cube.storage.generations import FrameStore
@@ -136,6 +136,13 @@ def frames_with_settings(
     """
     frames_of = frames_of or list_started_frames
     apart = settings.for_simulated()
+    if not settings.is_simulated and apart.cubes_dir == settings.cubes_dir:  # that folder itself is named
+        frames = sorted(frames_of(settings))
+        stores = (settings.cubes_dir / f"{frame}.zarr" for frame in frames)
+        kinds = map(is_simulated_cube, stores)
+        return [
+            (frame, apart if simulated else settings) for frame, simulated in zip(frames, kinds, strict=True)
+        ]
     found = {(frame, settings.is_simulated): settings for frame in frames_of(settings)}
     found |= {(frame, True): apart for frame in frames_of(apart)}
     # earlier versions put simulated cubes among the real ones

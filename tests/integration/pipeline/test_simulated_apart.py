@@ -174,6 +174,32 @@ def test_without_frames_the_real_cubes_are_taken_and_all_are_shown(data, hephaes
         assert REAL.id not in said
 
 
+def test_the_folder_of_simulated_data_may_be_named_itself(data, portal, hephaestus, monkeypatch):
+    monkeypatch.setenv("HEPHAESTUS_DATA_DIR", str(data / "simulated"))
+    before = tree(data / "simulated" / "cubes")
+    for words in (
+        ["build", FRAME, "--no-quicklook"],
+        ["plan", FRAME],
+        ["verify"],
+        ["status"],
+        ["repair", FRAME],
+    ):
+        code, said, line = hephaestus(*words)
+        assert code == 0, line
+        assert FRAME.id in said
+        assert "migrate" not in said + line
+    assert hephaestus("migrate")[0] == 0
+    assert tree(data / "simulated" / "cubes") >= before
+    assert not (data / "simulated" / "simulated").exists()
+    # what is real there is told from it
+    toy_cube.toy_cube(data / "simulated" / "cubes", frame=REAL.id)
+    rows = json.loads(hephaestus("status", "--json")[1])["frames"]
+    assert {row["frame"]: row["simulated"] for row in rows} == {REAL.id: False, FRAME.id: True}
+    said = hephaestus("repair", "--json")[1]
+    assert REAL.id in said
+    assert FRAME.id not in said
+
+
 def test_where_there_are_only_simulated_cubes_they_are_taken_and_a_line_says_so(data, hephaestus):
     for command in ("repair", "report"):
         code, said, line = hephaestus(command)
