@@ -39,8 +39,8 @@ class BuildSummary:
         """Count the run of a frame."""
         self._runs.append(run)
 
-    def print(self, what: str = "") -> None:
-        """Print one line on standard error."""
+    def print(self, what: str = "", noun: str = "frame") -> None:
+        """Print one line on standard error, which begins with `what` and the number of `noun`."""
         results = [run.result for run in self._runs if run.result is not None and not run.error]
         counts = {
             "built": sum(result.published for result in results),
@@ -51,6 +51,6 @@ class BuildSummary:
         owed = sum(bool(result.owed) for result in results)
         fetched = format_bytes(RECEIVED_BYTES.total - self._received)
         err.print(
-            f"{what}{count_of(len(self._runs), 'frame')}: {', '.join(said)}, {owed} with something owed; "
+            f"{what}{count_of(len(self._runs), noun)}: {', '.join(said)}, {owed} with something owed; "
             f"{fetched} fetched in {format_duration(time.monotonic() - self._began)}"
         )

@@ -29,6 +29,7 @@ from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import show_progress
 from hephaestus_build.core.terminal import json_text
 from hephaestus_build.operations.batch import watch as watch_frames
+from hephaestus_build.operations.run_log import BuildRun
 from hephaestus_build.simulation.server.embedded import serve_for_frames
 
 
@@ -51,8 +52,8 @@ def watch(
 
     Without frames, those that have a cube of real data, or with --simulated of simulated; any LiCSAR frame
     may be named, annotated or not. Every build is written down in <data>/runs.jsonl (of simulated data in
-    <data>/simulated/runs.jsonl). Ctrl-C stops it at any time. After its last round it exits as `build` does:
-    with 3 when something is owed, with 1 when a frame failed.
+    <data>/simulated/runs.jsonl). Ctrl-C stops it at any time; a summary of all rounds is its last line. After
+    its last round it exits as `build` does: with 3 when something is owed, with 1 when a frame failed.
     """
     if once and rounds is not None:
         raise UsageError("say --once or --rounds, not both")
@@ -66,33 +67,45 @@ def watch(
         raise UsageError("there are no cubes yet: name the frames to watch, such as 124D_04854_171313")
     requests = [make_build_request(frame, settings, since, None, None) for frame in chosen]
     codes = set()
-    summary, done = BuildSummary(), 0
+    rounds = 1 if once else rounds
+    total, summary, done = BuildSummary(), BuildSummary(), 0
     with serve_for_frames(settings, chosen) as served:
-        for run in watch_frames(
-            requests,
-            served,
-            interval=every * 3600,
-            rounds=1 if once else rounds,
-            open_listener=partial(show_progress, quiet=True),
-            at_a_time=at_a_time,
-        ):
-            codes.add(run.exit_code)
-            summary.add(run)
-            if as_json:
-                typer.echo(json_text(run.to_json(), indent=None))
-            elif run.result is None:
-                print_notice(run.error)
-            else:
-                news = f"generation {run.result.generation}" if run.result.published else "nothing new"
-                owed = f", {len(run.result.owed)} owed" if run.result.owed else ""
-                owed += f", {len(run.result.accepted)} accepted as absent" if run.result.accepted else ""
-                stored = count_of(run.result.pairs, "pair")
-                out.print(f"{run.began:%Y-%m-%d %H:%M} {run.frame}: {news}, {stored}{owed}")
-                if run.error:
-                    print_notice(run.error)
-            sys.stdout.flush()  # show the line at once, also in a pipe
-            done += 1
-            if done % len(requests) == 0:
-                summary.print(f"round {done // len(requests)}: ")
-                summary = BuildSummary()
+        try:
+            for run in watch_frames(
+                requests,
+                served,
+                interval=every * 3600,
+                rounds=rounds,
+                open_listener=partial(show_progress, quiet=True),
+                at_a_time=at_a_time,
+            ):
+                codes.add(run.exit_code)
+                total.add(run)
+                summary.add(run)
+                _print_run(run, as_json=as_json)
+                done += 1
+                if done % len(requests) == 0:
+                    summary.print(f"round {done // len(requests)}: ")
+                    summary = BuildSummary()
+        finally:  # it may be stopped
+            if rounds != 1:
+                begun = -(-done // len(requests))
+                total.print(f"watch: {count_of(begun, 'round')}, ", "build")
     raise typer.Exit(worst_exit_code(codes))
+
+
+def _print_run(run: BuildRun, *, as_json: bool) -> None:
+    """Print one line about a build, at once also in a pipe."""
+    if as_json:
+        typer.echo(json_text(run.to_json(), indent=None))
+    elif run.result is None:
+        print_notice(run.error)
+    else:
+        news = f"generation {run.result.generation}" if run.result.published else "nothing new"
+        owed = f", {len(run.result.owed)} owed" if run.result.owed else ""
+        owed += f", {len(run.result.accepted)} accepted as absent" if run.result.accepted else ""
+        stored = count_of(run.result.pairs, "pair")
+        out.print(f"{run.began:%Y-%m-%d %H:%M} {run.frame}: {news}, {stored}{owed}")
+        if run.error:
+            print_notice(run.error)
+    sys.stdout.flush()

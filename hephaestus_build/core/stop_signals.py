@@ -10,6 +10,7 @@ released with its process.
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
@@ -23,6 +24,8 @@ from typing import Any, NoReturn, Self
 
 #: Time that a command may take to clean up, seconds.
 GRACE_SECONDS = 5.0
+# Time that the log file may take, seconds.
+_LOG_SECONDS = 1.0
 _STOP_MESSAGES = {
     signal.SIGINT: "stopped; the same command goes on from here",
     signal.SIGTERM: "stopped by SIGTERM; the same command goes on from here",
@@ -102,10 +105,12 @@ class StopSignalHandler:
                 with suppress(OSError, ValueError):
                     stream.flush()
         if self._said.acquire(blocking=False):
+            message = _STOP_MESSAGES[signal.Signals(number)]
             with suppress(OSError):
                 # progress bars hide the cursor until they end
                 restored = "\x1b[?25h\r\x1b[K" if not tidied and os.isatty(2) else ""
-                os.write(2, f"{restored}hephaestus: {_STOP_MESSAGES[signal.Signals(number)]}\n".encode())
+                os.write(2, f"{restored}hephaestus: {message}\n".encode())
+            _write_to_log_file(message)
         _kill_worker_processes()
         os._exit(128 + number)
 
@@ -130,6 +135,13 @@ class StopSignalHandler:
                     if deadline is not None:
                         self.exit_process(first)
                     first, deadline = content[0], time.monotonic() + GRACE_SECONDS
+
+
+def _write_to_log_file(message: str) -> None:
+    """Add the message to the log file, if there is one; a thread that holds its lock is not waited for."""
+    writer = threading.Thread(target=logging.getLogger("hephaestus").info, args=(message,), daemon=True)
+    writer.start()
+    writer.join(_LOG_SECONDS)
 
 
 def _kill_worker_processes() -> None:

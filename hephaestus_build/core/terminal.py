@@ -196,6 +196,12 @@ def log_to_file(path: Path) -> None:
     logging.getLogger().setLevel(logging.DEBUG)
 
 
+def log_file_path() -> Path | None:
+    """Return the log file of this process, if there is one."""
+    handlers = (handler for handler in SPOKEN.handlers if isinstance(handler, _LogFileHandler))
+    return next((Path(handler.baseFilename) for handler in handlers), None)
+
+
 def stop_logging_to_file() -> None:
     """Close the log file, if there is one."""
     for logger in (logging.getLogger(), SPOKEN):

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -50,7 +51,15 @@ from hephaestus_baselines.training.history import METRICS_FILE, verified_trainin
 from hephaestus_build.core.concurrency import exit_with_parent
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.machine.limits import count_usable_cores
+from hephaestus_build.core.plain_text import format_duration
 from hephaestus_build.core.progress import NullListener, ProgressListener
+from hephaestus_build.core.terminal import (
+    are_steps_shown,
+    configure_logging,
+    log_file_path,
+    log_steps,
+    log_to_file,
+)
 from hephaestus_build.dataset.samples import count_classes
 from hephaestus_build.dataset.splits import PARTS, SplitPart
 
@@ -343,7 +352,7 @@ def _run_in_processes(
         processes,
         get_context("spawn"),
         initializer=_initialize_worker,
-        initargs=(bench, max(1, count_usable_cores() // processes)),
+        initargs=(bench, max(1, count_usable_cores() // processes), are_steps_shown(), log_file_path()),
     )
     wait_for_running = True
     try:
@@ -368,10 +377,19 @@ def _run_in_processes(
 _worker_experiment_grid: list[ExperimentGrid] = []
 
 
-def _initialize_worker(bench: ExperimentGrid, threads: int) -> None:
-    """Initialize a worker process; it exits when its parent does, even if the parent is killed."""
+def _initialize_worker(bench: ExperimentGrid, threads: int, verbose: bool, log_file: Path | None) -> None:
+    """Initialize a worker process; it exits when its parent does, even if the parent is killed.
+
+    It writes to standard error and to the log file what its parent would.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; only the parent reports it
     exit_with_parent()
+    configure_logging()
+    if verbose:
+        log_steps()
+    if log_file is not None:
+        with suppress(UsageError):  # the parent has said so
+            log_to_file(log_file)
     import torch
 
     torch.set_num_threads(threads)
@@ -393,9 +411,11 @@ def run_experiment(
                 return RunOutcome(recipe, bench.read_result(recipe), was_finished=True)
             if not ours:
                 return RunOutcome(recipe)
-            return RunOutcome(
-                recipe, _train_and_evaluate(bench, recipe, home, device, listener or NullListener())
-            )
+            log.info("%s: begins", recipe.key)
+            clock = time.monotonic()
+            result = _train_and_evaluate(bench, recipe, home, device, listener or NullListener())
+            log.info("%s: ended after %s", recipe.key, format_duration(time.monotonic() - clock))
+            return RunOutcome(recipe, result)
     except HephaestusError as known:
         return RunOutcome(recipe, error=f"{recipe.key}: {known}")
     except Exception as mistake:  # a bug or a full GPU in one run must not stop the others

@@ -184,6 +184,8 @@ def test_a_watch_ends_each_round_with_a_summary_that_counts_what_is_owed(
     _, _, err = hephaestus("watch", str(FRAME), "--rounds", "2", "--every", "0.01")
     rounds = re.findall(r"^round (\d): 1 frame: 0 built, 1 unchanged, 0 failed, \d with", err, re.M)
     assert rounds == ["1", "2"]
+    assert re.search(r"^watch: 2 rounds, 2 builds: 0 built, 2 unchanged, 0 failed, \d with", err, re.M)
+    assert "watch: " not in hephaestus("watch", str(FRAME), "--once")[2]  # its round is all
 
 
 @pytest.mark.parametrize("command", ["verify", "repair", "build"])

@@ -30,8 +30,8 @@ COMMAND = [sys.executable, "-m", "hephaestus_build"]
 BUSY = 60.0
 
 
-#: Lines that tell how far a slow machine is, and the summary of a round of `watch`.
-PROGRESS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ |round \d+: ")
+#: Lines that tell how far a slow machine is, and the summaries of `watch`.
+PROGRESS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ |round \d+: |watch: ")
 
 
 class Started:
@@ -214,10 +214,35 @@ def test_a_watch_in_its_pause_and_as_the_first_process_of_a_container(archive, d
         inner = Path(f"/proc/{started.process.pid}/task/{started.process.pid}/children").read_text()
         assert started.send(signal.SIGTERM, to=int(inner))[:2] == (143, [SAID[signal.SIGTERM]])
         runs.unlink()
-    started = Started([*COMMAND, *words])
-    started.wait_until(runs.exists)
-    time.sleep(0.5)
+    log = data.parent / "watch.log"
+    started = Started([*COMMAND, *words, "--log-file", str(log)])
+    started.wait_until(lambda: runs.exists() and "the next begins in" in log.read_text())
     assert started.send(signal.SIGTERM)[:2] == (143, [SAID[signal.SIGTERM]])
+    *_, summary, stopped = log.read_text().splitlines()
+    assert re.search(r" hephaestus: watch: 1 round, 1 build: 0 built, 1 unchanged, 0 failed", summary)
+    assert stopped.endswith(SAID[signal.SIGTERM])
+
+
+@pytest.mark.parametrize("number", SAID)
+def test_the_message_of_a_signal_is_in_the_log_file_and_waits_for_nobody(number, tmp_path):
+    log, ready = tmp_path / "run.log", tmp_path / "ready"
+    for held in ("pass", "threading.Thread(target=hold).start()"):
+        started = python(f"""    from pathlib import Path
+    from hephaestus_build.core.terminal import SPOKEN, log_to_file
+    log_to_file(Path({str(log)!r}))
+    def hold():
+        SPOKEN.handlers[-1].acquire()
+        time.sleep(600)
+    {held}
+    Path({str(ready)!r}).touch()
+    time.sleep(600)""")
+        started.wait_until(ready.exists)
+        code, err, seconds = started.send(number)
+        assert (code, err) == (128 + number, [SAID[number]])
+        assert seconds < BUSY
+        ready.unlink()
+    (line,) = log.read_text().splitlines()  # of the first
+    assert line.endswith(SAID[number])
 
 
 @pytest.mark.parametrize("number", SAID)
@@ -256,13 +281,19 @@ def test_the_processes_of_a_benchmark_end_with_it(tmp_path, options):
     one = {"classification": {"models": {"resnet-tiny": {}}}}
     preset = tiny_preset(tmp_path / "tiny.yaml", tasks=one)
     places = ["--cubes", str(tmp_path / "cubes"), "--results", str(tmp_path / "results")]
-    started = Started([*COMMAND, "benchmark", "run", str(preset), *places, "--set", "epochs=5000", *options])
+    log = tmp_path / "run.log"
+    words = ["benchmark", "run", str(preset), *places, "--log-file", str(log), "--set", "epochs=5000"]
+    started = Started([*COMMAND, *words, *options])
     started.wait_until(lambda: any((tmp_path / "results").rglob("last.ckpt")))
     started.wait_until(lambda: len(children(started.process.pid)) > 2)
     known = children(started.process.pid)
     code, err, _ = started.send(signal.SIGTERM)
     assert (code, err[-1]) == (143, SAID[signal.SIGTERM])
     assert not any("Traceback" in line for line in err)
+    # what the runs say, in their own processes too, is in the log file, and so is the end
+    lines = log.read_text().splitlines()
+    assert any(re.search(r" hephaestus_baselines\.\S+: \S*resnet-tiny\S*: begins$", line) for line in lines)
+    assert lines[-1].endswith(SAID[signal.SIGTERM])
     deadline = time.monotonic() + BUSY
     while any(Path(f"/proc/{pid}").exists() for pid in known):
         assert time.monotonic() < deadline
