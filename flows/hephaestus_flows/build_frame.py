@@ -39,6 +39,7 @@ from hephaestus_build.core.settings import NO_OPTIONAL_VARIABLES, Era5Choice, Pa
 from hephaestus_build.cube.granules import GranuleKey
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.migration import require_migrated
+from hephaestus_build.operations.run_log import RecordedRun
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.pipeline.prepare import prepare_build, prepare_folder
 from hephaestus_build.pipeline.publish import publish
@@ -225,16 +226,17 @@ def build_frame(
         request = BuildRequest(frame_named(frame), settings.pairs, since, until, limit, settings.variables)
         with serve_for_frames(settings, [request.frame]) as served:
             settings = served.for_frame(request.frame)
-            require_migrated(settings, request.frame)
-            store = FrameStore(settings.cubes_dir, request.frame)
-            with _lock(store, wait=wait):
-                prepare_folder(store)
-                with report_waiting(LICSAR):
-                    build = plan_task(
-                        _quote_argument(request), _quote_argument(settings), _quote_argument(store)
-                    )
-                _make_granules(build)
-                result = publish_task(_quote_argument(build))
+            with RecordedRun(request.frame, settings.data_dir) as recorded:
+                require_migrated(settings, request.frame)
+                store = FrameStore(settings.cubes_dir, request.frame)
+                with _lock(store, wait=wait):
+                    prepare_folder(store)
+                    with report_waiting(LICSAR):
+                        build = plan_task(
+                            _quote_argument(request), _quote_argument(settings), _quote_argument(store)
+                        )
+                    _make_granules(build)
+                    recorded.result = result = publish_task(_quote_argument(build))
             create_cube_table_artifact(result, build.ledger.snapshot().values())
             quicklook_task(
                 _quote_argument(result), _quote_argument(settings), return_state=True

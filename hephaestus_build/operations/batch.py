@@ -6,14 +6,12 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from datetime import UTC, datetime
 
 from hephaestus_build.core.concurrency import map_bounded
-from hephaestus_build.core.errors import FrameBusyError, HephaestusError
 from hephaestus_build.core.plain_text import format_duration
 from hephaestus_build.core.progress import NullListener, PrefixedListener, ProgressListener
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.operations.run_log import BuildRun, record_run
+from hephaestus_build.operations.run_log import BuildRun, RecordedRun
 from hephaestus_build.pipeline.build import build
 from hephaestus_build.pipeline.plan import BuildRequest
 
@@ -67,27 +65,10 @@ def _build_one(
     request: BuildRequest, settings: Settings, listener: ProgressListener, *, wait: bool
 ) -> BuildRun:
     settings = settings.for_frame(request.frame)
-    began, clock = datetime.now(UTC), time.monotonic()
-    result, error, code = None, "", 1
-    exception: Exception | None = None
-    try:
-        result = build(request, settings, listener=listener, wait=wait)
-        error = result.retraction
-    except HephaestusError as known:
-        error, code, exception = str(known), known.exit_code, known
-    except Exception as mistake:  # an error of this program: the other frames go on
-        log.debug("%s", request.frame, exc_info=True)
-        what = " ".join(f"{type(mistake).__name__}: {mistake}".split())
-        error = f"{request.frame}: {what}; `hephaestus -v build {request.frame}` says more"
-        exception = mistake
-    run = BuildRun(request.frame, began, time.monotonic() - clock, result, error, code, exception)
-    is_skipped = isinstance(exception, FrameBusyError)
-    outcome = "built" if result else "skipped" if is_skipped else "failed"
-    log.info("%s: %s in %s", run.frame, outcome, format_duration(run.seconds))
-    if not is_skipped:  # the frame's last run is the one that is at work
-        with suppress(HephaestusError):  # a full disk has been reported by the run itself
-            record_run(settings.data_dir, run)
-    return run
+    recorded = RecordedRun(request.frame, settings.data_dir)
+    with suppress(Exception), recorded:  # an error of this program too: the other frames go on
+        recorded.result = build(request, settings, listener=listener, wait=wait)
+    return recorded.run
 
 
 def watch(

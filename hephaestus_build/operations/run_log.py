@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import time
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from hephaestus_build.core.atomic_io import append_line, translate_os_errors
+from hephaestus_build.core.errors import FrameBusyError, HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_files import open_plain_file
-from hephaestus_build.core.plain_text import sanitize_text, utc_text
+from hephaestus_build.core.plain_text import format_duration, sanitize_text, utc_text
 
 if TYPE_CHECKING:
     from hephaestus_build.pipeline.missing_products import MissingProduct
     from hephaestus_build.pipeline.result import BuildResult
+
+log = logging.getLogger(__name__)
 
 #: In the data folder.
 RUN_LOG = "runs.jsonl"
@@ -75,6 +82,63 @@ class BuildRun:
             **({"owed": [item.to_json() for item in self.missing]} if self.missing else {}),
             **({"result": self.result.to_json()} if self.result else {}),
         }
+
+
+class RecordedRun:
+    """Context manager of one build of one frame, which writes it down in the log of runs as it ends.
+
+    A build that another one forestalls is not written down: the frame's last run is the one that is at work.
+
+    Parameters
+    ----------
+    frame : Frame
+        The frame.
+    data : pathlib.Path
+        Folder of the log.
+
+    Attributes
+    ----------
+    result : BuildResult or None
+        To be set within the block.
+    run : BuildRun
+        The run, once the block has ended; an exception goes on from there.
+    """
+
+    run: BuildRun
+
+    def __init__(self, frame: Frame, data: Path) -> None:
+        self.result: BuildResult | None = None
+        self._frame, self._data = frame, data
+
+    def __enter__(self) -> Self:
+        self._began, self._clock = datetime.now(UTC), time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and not isinstance(error, Exception):
+            return  # stopped
+        self.run = self._describe(error)
+        is_skipped = isinstance(error, FrameBusyError)
+        outcome = "skipped" if is_skipped else "failed" if error else "built"
+        log.info("%s: %s in %s", self._frame, outcome, format_duration(self.run.seconds))
+        if not is_skipped:
+            with suppress(HephaestusError):  # a full disk has been reported by the run itself
+                record_run(self._data, self.run)
+
+    def _describe(self, error: Exception | None) -> BuildRun:
+        seconds, said, code = time.monotonic() - self._clock, "", 1
+        if isinstance(error, HephaestusError):
+            said, code = str(error), error.exit_code
+        elif error is not None:  # an error of this program
+            log.debug("%s", self._frame, exc_info=error)
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            said = f"{self._frame}: {what}; `hephaestus -v build {self._frame}` says more"
+        elif self.result is not None:
+            said = self.result.retraction
+        result = self.result if error is None else None
+        return BuildRun(self._frame, self._began, seconds, result, said, code, error)
 
 
 def record_run(data: Path, run: BuildRun) -> None:

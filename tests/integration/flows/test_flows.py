@@ -59,6 +59,7 @@ from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.settings import load_settings
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.operations.run_log import read_last_runs
 from hephaestus_build.pipeline.build import build
 from hephaestus_build.pipeline.plan import BuildRequest as BuildRequest
 from hephaestus_build.report.quicklook import Quicklook
@@ -184,6 +185,9 @@ def test_the_flow_builds_the_cube_that_the_command_line_builds(prefect, archive,
         open_pinned_cube(plain.path) as theirs,
     ):
         xr.testing.assert_identical(ours, theirs)
+
+    run = read_last_runs(data / "simulated")[ORDINARY]
+    assert (run["exit_code"], run["result"]["pairs"]) == (0, plain.pairs)
 
     table = artifact(state, "cube")
     assert f'"in the cube": {plain.pairs}' in table.data
@@ -312,6 +316,8 @@ def test_a_build_that_cannot_be_fails_with_one_line_that_says_why(prefect, data)
     assert state.is_failed()
     assert state.message.startswith("199A_00001_000001: ")
     assert "\n" not in state.message
+    run = read_last_runs(data / "simulated")["199A_00001_000001"]
+    assert (run["exit_code"], run["error"]) == (1, state.message)
     with pytest.raises(HephaestusError, match="199A_00001_000001"):
         state.result()
 
