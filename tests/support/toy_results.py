@@ -19,8 +19,13 @@ from hephaestus_build.dataset.published_counts import PUBLISHED_TABLE_2
 from toy_predictions import row
 
 
+def toy_predictions(result):
+    """The test predictions of a result that :func:`result` made."""
+    return _predictions(result.task, result.seed, 0.3 + 0.1 * result.atmosphere)[1]
+
+
 @cache
-def assessment(task, seed, skill):
+def _predictions(task, seed, skill):
     chance = np.random.default_rng(seed)
     said = []
     for part in ("validation", "test"):
@@ -49,6 +54,12 @@ def assessment(task, seed, skill):
         said.append(
             Predictions(source, part, tuple(rows), label, probability, np.ones(len(rows), bool), pixels)
         )
+    return said
+
+
+@cache
+def assessment(task, seed, skill):
+    said = _predictions(task, seed, skill)
     known = [
         KnownInterferogram(item.frame, Pair.parse(item.pairs[0]), place % 2 == 0, item.positive)
         for place, item in enumerate(said[0].rows)

@@ -12,8 +12,13 @@ from hephaestus_baselines.evaluation.predictions import PredictedItem, Predictio
 from hephaestus_baselines.evaluation.result_schema import Gap, RunResult, ScoringUnit
 from hephaestus_baselines.experiments.experiment_grid import ExperimentGrid, make_controls
 from hephaestus_baselines.experiments.pooled_folds import group_folds, pool_folds
+from hephaestus_baselines.models.architectures import MODELS
 from hephaestus_baselines.reporting.aggregate_tables import TrainedControlGaps, make_result_tables
+from hephaestus_baselines.reporting.atmosphere_effect import measure_atmosphere_effects
+from hephaestus_baselines.reporting.published_scores import PublishedSize
 from hephaestus_build.core.errors import HephaestusError
+
+_TEST_PREDICTIONS_FILE = "test.npz"
 
 
 def write_experiment_report(
@@ -47,9 +52,17 @@ def write_experiment_report(
     gaps = _compare_with_trained_controls(bench, results, found)
     homes = {recipe.key: bench.run_folder(recipe) for recipe in bench.recipes}
     shown, shown_gaps = results, gaps
+    pooled: dict[str, Predictions] = {}
     if bench.folds and results:
-        shown, shown_gaps = _pool(bench, results, homes, found)
-    written = list(make_result_tables(shown, shown_gaps, allow_unseen=allow_unseen).write(bench.folder))
+        shown, shown_gaps, pooled = _pool(bench, results, homes, found)
+    effects = measure_atmosphere_effects(
+        shown,
+        lambda result: pooled.get(result.key) or Predictions.read(homes[result.key] / _TEST_PREDICTIONS_FILE),
+        found,
+    )
+    sizes = {name: PublishedSize(model.published_parameters, model.note) for name, model in MODELS.items()}
+    tables = make_result_tables(shown, shown_gaps, effects, sizes, allow_unseen=allow_unseen)
+    written = list(tables.write(bench.folder))
     prepared = None if bench.cubes is None else bench.prepare_run_data
     written += write_run_figures(bench.folder, results, homes, prepared, found)
     if problems is not None:
@@ -62,8 +75,8 @@ def write_experiment_report(
 
 def _pool(
     bench: ExperimentGrid, results: Sequence[RunResult], homes: Mapping[str, Path], problems: list[str]
-) -> tuple[list[RunResult], dict[str, TrainedControlGaps]]:
-    """Return one result for each setting and seed with all folds finished, and gaps to trained controls.
+) -> tuple[list[RunResult], dict[str, TrainedControlGaps], dict[str, Predictions]]:
+    """Return one result for each setting and seed with all folds finished, gaps to controls, predictions.
 
     Raises
     ------
@@ -90,7 +103,7 @@ def _pool(
             same = (control.task, control.series) == (result.task, result.series)
             if name and same and not result.recipe.get("control"):
                 gaps.setdefault(result.key, {})[name] = _gaps_by_unit(result, ours, control, theirs)
-    return [result for result, _ in pooled], gaps
+    return [result for result, _ in pooled], gaps, {result.key: ours for result, ours in pooled}
 
 
 def _fold_controls(bench: ExperimentGrid, recipe: Recipe) -> dict[str, Callable[[PredictedItem], float]]:
@@ -136,7 +149,7 @@ def _compare_with_trained_controls(
                 continue
             try:
                 ours, theirs = (
-                    Predictions.read(bench.run_folder(recipes[one.key]) / "test.npz")
+                    Predictions.read(bench.run_folder(recipes[one.key]) / _TEST_PREDICTIONS_FILE)
                     for one in (result, control)
                 )
             except HephaestusError as error:

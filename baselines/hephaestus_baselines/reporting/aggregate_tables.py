@@ -16,7 +16,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from hephaestus_baselines.config.run_config import read_preset
+from hephaestus_baselines.config.run_config import Task, read_preset
 from hephaestus_baselines.evaluation.alarms import BUDGETS
 from hephaestus_baselines.evaluation.result_schema import (
     Assessment,
@@ -27,13 +27,20 @@ from hephaestus_baselines.evaluation.result_schema import (
     ScoringUnit,
 )
 from hephaestus_baselines.reporting.detection_by_kind import detections_by_kind
-from hephaestus_baselines.reporting.published_scores import PAPER_COLUMNS, PUBLISHED_SCORES
+from hephaestus_baselines.reporting.published_scores import (
+    PAPER_COLUMNS,
+    PUBLISHED_RUNTIME_HOURS,
+    PUBLISHED_SCORES,
+    PublishedSize,
+)
 from hephaestus_baselines.reporting.render_tables import render_csv, render_markdown
 from hephaestus_baselines.reporting.table_schema import (
     FALSE_ALARM_RATE,
+    AtmosphereEffect,
     EventCount,
     GapCell,
     KindDetection,
+    ModelCost,
     PublishedShare,
     ScoreCell,
     ScoreSummary,
@@ -120,6 +127,8 @@ class ResultTables:
 def make_result_tables(
     results: Sequence[RunResult],
     trained_gaps: Mapping[str, TrainedControlGaps] | None = None,
+    atmosphere_effects: Sequence[AtmosphereEffect] = (),
+    published_sizes: Mapping[str, PublishedSize] | None = None,
     *,
     allow_unseen: bool = False,
 ) -> ResultTables:
@@ -131,6 +140,10 @@ def make_result_tables(
         Finished runs that share the split and the placement of windows.
     trained_gaps : mapping of str to TrainedControlGaps, optional
         Gaps of runs to trained controls, by the run's key.
+    atmosphere_effects : sequence of AtmosphereEffect
+        What the atmosphere changes, from :func:`measure_atmosphere_effects`.
+    published_sizes : mapping of str to PublishedSize, optional
+        The paper's numbers of parameters, by model.
     allow_unseen : bool
         Whether to make tables although the windows show too little of the deformation.
 
@@ -206,9 +219,41 @@ def make_result_tables(
         if reason
         else {"series" if result.series else "single": published_shares(result) for result in results},
         tables=made,
+        costs=_model_costs(results, published_sizes or {}),
+        atmosphere=list(atmosphere_effects),
         detection=detection,
     )
     return ResultTables(document)
+
+
+def _model_costs(
+    results: Sequence[RunResult], published_sizes: Mapping[str, PublishedSize]
+) -> list[ModelCost]:
+    """Return parameters and mean hours of each model and input, controls left out."""
+    groups: dict[tuple[Task, str, bool, bool], list[RunResult]] = defaultdict(list)
+    for result in results:
+        if not result.recipe.get("control"):
+            groups[result.task, result.model, result.series, result.atmosphere].append(result)
+    costs = []
+    for (task, model, series, atmosphere), members in sorted(groups.items()):
+        size = published_sizes.get(model, PublishedSize())
+        published = size.parameters if atmosphere else None
+        hours = PUBLISHED_RUNTIME_HOURS.get(model)
+        costs.append(
+            ModelCost(
+                task=task,
+                model=model,
+                series=series,
+                atmosphere=atmosphere,
+                parameters=members[0].parameters,
+                published_parameters=published[series] if published else None,
+                hours=_nan_mean([sum(result.seconds.values()) / 3600 for result in members]),
+                epochs=sorted({result.epochs for result in members}),
+                published_hours=hours[series] if hours else None,
+                note=size.note,
+            )
+        )
+    return costs
 
 
 def paper_mismatch_reason(result: RunResult) -> str:

@@ -41,6 +41,22 @@ PUBLISHED_RUNTIME_HOURS: Mapping[str, tuple[float, float]] = {
 }
 
 
+class PublishedSize(NamedTuple):
+    """Trainable parameters of a model in Tables 6 and 7.
+
+    Attributes
+    ----------
+    parameters : tuple of float or None
+        Millions, with atmosphere: of a single interferogram and of a series; None if the paper has no such
+        model.
+    note : str
+        Why the number here differs.
+    """
+
+    parameters: tuple[float, float] | None = None
+    note: str = ""
+
+
 class PublishedScore(NamedTuple):
     """Mean and standard deviation over three seeds, per cent."""
 

@@ -13,7 +13,9 @@ from hephaestus_baselines.evaluation.result_schema import PartCoverageRecord
 from hephaestus_baselines.reporting.published_scores import MODEL_TITLES
 from hephaestus_baselines.reporting.table_schema import (
     FALSE_ALARM_RATE,
+    AtmosphereEffect,
     KindDetection,
+    ModelCost,
     PublishedShare,
     ScoreCell,
     ScoreSummary,
@@ -61,6 +63,7 @@ def render_csv(document: TablesDocument) -> str:
         stream.write(f"# {name}: {text.replace('**', '').replace('`', '')}\n")
     lines = [line for table in document.tables for line in _csv_lines(document, table)]
     lines += [line for found in document.detection for line in _detection_csv_lines(document, found)]
+    lines += _effect_csv_lines(document)
     # what a line of detection does not have stays empty
     writer = csv.DictWriter(stream, lines[0].keys(), restval="", lineterminator="\n")
     writer.writeheader()
@@ -78,6 +81,12 @@ def render_markdown(document: TablesDocument) -> str:
     for table in document.tables:
         parts += [f"## {markdown.escape_markdown(table.title)}", _render_table(table)]
     mark = ", simulated data" if document.simulated else ""
+    if document.atmosphere:
+        parts += [f"## What the atmosphere changes{mark}", _render_atmosphere(document.atmosphere)]
+    for task, number in (("classification", 6), ("segmentation", 7)):
+        if costs := [cost for cost in document.costs if cost.task == task]:
+            title = f"## Parameters and hours of {task}, beside the paper's Table {number}{mark}"
+            parts += [title, _render_costs(costs)]
     for task in dict.fromkeys(found.task for found in document.detection):
         parts += [
             f"## What {task} finds, by intensity (fringes), activity and volcano{mark}",
@@ -217,6 +226,77 @@ def _detection_csv_lines(document: TablesDocument, found: KindDetection) -> Iter
             "split": _escape_formula(document.split),
             "split_sha256": document.split_sha256,
         }
+
+
+def _render_atmosphere(effects: Sequence[AtmosphereEffect]) -> str:
+    lines = ["| | Model | Atmosphere as | Of | Score | With − without (95 %) |", "|---|---|---|---|---|---:|"]
+    for one in effects:
+        form = "Time-series" if one.series else "Single-timestep"
+        low, high = one.low * 100, one.high * 100
+        shown = "–" if math.isnan(one.mean) else f"{one.mean * 100:+.1f}"
+        shown += "" if math.isnan(low) else f" ({low:+.1f} to {high:+.1f})"
+        cells = [form, MODEL_TITLES.get(one.model, one.model), one.form, one.unit, _COLUMN_TITLES[one.score]]
+        lines.append("| " + " | ".join([*map(markdown.escape_markdown, cells), shown]) + " |")
+    return "\n".join(lines)
+
+
+def _render_costs(costs: Sequence[ModelCost]) -> str:
+    lines = [
+        "| | Model | Atm. | Parameters (M) | in the paper | Hours | Epochs | in the paper (90 epochs) | |",
+        "|---|---|:-:|---:|---:|---:|---:|---:|---|",
+    ]
+    for one in costs:
+        cells = [
+            "Time-series" if one.series else "Single-timestep",
+            markdown.escape_markdown(MODEL_TITLES.get(one.model, one.model)),
+            "✓" if one.atmosphere else "×",
+            f"{one.parameters / 1e6:.2f}",
+            "–" if one.published_parameters is None else f"{one.published_parameters:.1f}",
+            "–" if math.isnan(one.hours) else f"{one.hours:.3g}",
+            "-".join(map(str, one.epochs)),
+            "–" if one.published_hours is None else f"{one.published_hours:.1f}",
+            markdown.escape_markdown(one.note),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _effect_csv_lines(document: TablesDocument) -> Iterable[dict[str, Any]]:
+    """Yield the effects of the atmosphere, as gaps, and parameters and hours, as scores."""
+    known = {
+        "simulated": str(document.simulated).lower(),
+        "split": _escape_formula(document.split),
+        "split_sha256": document.split_sha256,
+    }
+    for one in document.atmosphere:
+        gaps = {"gap": one.mean, "gap_low": one.low, "gap_high": one.high}
+        yield known | {
+            "task": one.task,
+            "unit": one.unit,
+            "input": "series" if one.series else "single",
+            "kind": "effect of the atmosphere",
+            "model": _escape_formula(one.model),
+            "atmosphere": "true",
+            "variant": _escape_formula(one.form),
+            "score": one.score,
+            "seeds": len(one.seeds),
+            **{key: "" if math.isnan(value) else repr(value) for key, value in gaps.items()},
+        }
+    for cost in document.costs:
+        for name, value, published in (
+            ("parameters_millions", cost.parameters / 1e6, cost.published_parameters),
+            ("hours", cost.hours, cost.published_hours),
+        ):
+            yield known | {
+                "task": cost.task,
+                "input": "series" if cost.series else "single",
+                "kind": "cost",
+                "model": _escape_formula(cost.model),
+                "atmosphere": str(cost.atmosphere).lower(),
+                "score": name,
+                "mean": "" if math.isnan(value) else repr(value),
+                "paper_mean": "" if published is None else repr(published),
+            }
 
 
 def _render_detection(found: Sequence[KindDetection]) -> str:

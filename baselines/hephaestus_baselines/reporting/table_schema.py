@@ -128,6 +128,40 @@ class KindDetection(ResultModel):
     auroc: ScoreSummary
 
 
+class ModelCost(ResultModel):
+    """Parameters and hours of a model with its inputs, as in the paper's Tables 6 and 7."""
+
+    task: Task
+    model: str
+    series: bool
+    atmosphere: bool
+    parameters: int = Field(description="Trainable parameters.")
+    published_parameters: float | None = Field(
+        description="The paper's, in millions; with atmosphere alone, whose channels it counts."
+    )
+    hours: NullableFloat = Field(description="Mean wall time of a run, prediction included.")
+    epochs: list[int]
+    published_hours: float | None = Field(
+        description="The paper's: mean over inputs with and without atmosphere, 90 epochs on one RTX 3090 Ti."
+    )
+    note: str = Field(description="Why the parameters differ from the paper's.")
+
+
+class AtmosphereEffect(ResultModel):
+    """What the atmosphere changes in one score, all else equal, on the same items and resamples of events."""
+
+    task: Task
+    model: str
+    series: bool
+    form: str = Field(description="How the model gets the atmosphere.")
+    unit: ScoringUnit
+    score: str
+    seeds: list[int]
+    mean: NullableFloat = Field(description="Mean over seeds of the score with minus without.")
+    low: NullableFloat = Field(description="Lowest lower end of the seeds' intervals of the difference.")
+    high: NullableFloat = Field(description="Highest upper end of the seeds' intervals of the difference.")
+
+
 class PublishedShare(ResultModel):
     """Samples, or series, of a part here and in the paper's Table 2."""
 
@@ -170,6 +204,10 @@ class TablesDocument(ResultModel):
         description="How many of the paper's samples and series are here; empty if its scores are left out."
     )
     tables: list[ScoreTable]
+    costs: list[ModelCost] = Field(description="Parameters and hours beside the paper's.")
+    atmosphere: list[AtmosphereEffect] = Field(
+        description="Effect of the atmosphere; empty unless runs with and without it are there."
+    )
     detection: list[KindDetection] = Field(
         description="Detection by intensity, activity type and volcano, for each setting."
     )

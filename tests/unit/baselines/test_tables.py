@@ -12,11 +12,17 @@ import pytest
 from hephaestus_baselines.evaluation.metrics import METRICS_BY_UNIT
 from hephaestus_baselines.evaluation.result_schema import Gap, RunResult, library_versions, source_code_hash
 from hephaestus_baselines.reporting.aggregate_tables import make_result_tables, paper_mismatch_reason
-from hephaestus_baselines.reporting.published_scores import MODEL_TITLES, PAPER_COLUMNS, PUBLISHED_SCORES
+from hephaestus_baselines.reporting.atmosphere_effect import measure_atmosphere_effects
+from hephaestus_baselines.reporting.published_scores import (
+    MODEL_TITLES,
+    PAPER_COLUMNS,
+    PUBLISHED_SCORES,
+    PublishedSize,
+)
 from hephaestus_baselines.reporting.table_schema import results_json_schema
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.registry import load_schema
-from toy_results import grid, result
+from toy_results import grid, result, toy_predictions
 
 PAPER = {
     "simulated": False, "split": "paper", "tiling": "label-centred", "training": "label-centred",
@@ -237,7 +243,7 @@ def test_simulated_data_is_marked_in_every_form(made):
     page = made.to_markdown()
     assert page.startswith("# Benchmark (simulated data)")
     titles = [line for line in page.splitlines() if line.startswith("## ")]
-    assert len(titles) == 8
+    assert len(titles) == 10
     assert all("simulated" in title for title in titles)
     assert {line["simulated"] for line in lines_of(made.to_csv())} == {"true"}
     assert json.loads(made.to_json())["simulated"] is True
@@ -254,7 +260,7 @@ def test_every_form_says_where_its_numbers_come_from(made):
 
 
 def test_the_csv_holds_the_numbers_of_the_json(made):
-    lines = lines_of(made.to_csv())
+    lines = [line for line in lines_of(made.to_csv()) if line["kind"] != "cost"]
     cells = [cell for table in made.document.tables for row in table.rows for cell in row.cells.values()]
     cells += [figure for found in made.document.detection for figure in (found.recall, found.auroc)]
     assert len(lines) == len(cells)
@@ -403,3 +409,77 @@ def test_the_typed_figures_of_the_paper_agree_with_each_other():
 def test_a_result_names_code_and_libraries():
     assert {"python", "numpy", "torch", "lightning"} <= library_versions().keys()
     assert len(source_code_hash()) == 64
+
+
+def test_parameters_and_hours_stand_beside_those_of_the_paper():
+    runs = [
+        result("resnet-50", atmosphere=True, seed=0, seconds={"training": 7200.0, "prediction": 1800.0}),
+        result("resnet-50", atmosphere=True, seed=1, seconds={"training": 5400.0}),
+        result("resnet-50", series=True),
+        result("mine", "segmentation"),
+        result("resnet-50", control="terrain only", seconds={"training": 1e9}),
+    ]
+    page = make_result_tables(runs, published_sizes={"resnet-50": PublishedSize((23.5, 23.6), "as built")})
+    costs = {(one.model, one.series, one.atmosphere): one for one in page.document.costs}
+    assert len(costs) == 3
+    with_air = costs["resnet-50", False, True]
+    assert (with_air.hours, with_air.published_hours, with_air.published_parameters) == (2.0, 2.2, 23.5)
+    # without atmosphere the network is smaller, and the paper does not say by how much
+    assert costs["resnet-50", True, False].published_parameters is None
+    assert costs["resnet-50", True, False].published_hours == 2.7
+    assert costs["mine", False, False].published_hours is None
+    text = page.to_markdown()
+    assert "| Single-timestep | ResNet-50 | ✓ | 5.00 | 23.5 | 2 | 3 | 2.2 | as built |" in text
+    assert "the paper's Table 7, simulated data" in text.replace("\\", "")
+    [hours] = [
+        line
+        for line in lines_of(page.to_csv())
+        if (line["score"], line["input"], line["model"]) == ("hours", "series", "resnet-50")
+    ]
+    assert (float(hours["mean"]), float(hours["paper_mean"])) == (pytest.approx(10 / 3600), 2.7)
+
+
+def test_the_effect_of_the_atmosphere_is_a_paired_difference_over_seeds():
+    runs = grid(segmenters=())
+    problems = []
+    said = {one.key: toy_predictions(one) for one in runs}
+    effects = measure_atmosphere_effects(runs, lambda one: said[one.key], problems)
+    assert not problems
+    shown = {(one.series, one.unit, one.score): one for one in effects}
+    assert set(shown) == {
+        (series, unit, score)
+        for series in (False, True)
+        for unit in ("items", "interferograms")
+        for score in ("f1", "auroc", "average_precision")
+    }
+    auroc = shown[False, "items", "auroc"]
+    assert auroc.seeds == [0, 1]
+    by_hand = mean(
+        roc_auc(said[f"resnet-10-single-True-{seed}"]) - roc_auc(said[f"resnet-10-single-False-{seed}"])
+        for seed in (0, 1)
+    )
+    assert auroc.mean == pytest.approx(by_hand, abs=1e-6)
+    assert auroc.low <= auroc.mean <= auroc.high
+    # a model against itself changes nothing, whatever the resample
+    same = measure_atmosphere_effects(runs, lambda one: said["resnet-10-single-False-0"], problems)
+    assert {(one.mean, one.low, one.high) for one in same if one.score != "f1"} == {(0, 0, 0)}
+    page = make_result_tables(runs, atmosphere_effects=effects)
+    assert "## What the atmosphere changes, simulated data" in page.to_markdown()
+    lines = [line for line in lines_of(page.to_csv()) if line["kind"] == "effect of the atmosphere"]
+    assert len(lines) == len(effects)
+    # without a run to compare with there is no effect
+    assert not measure_atmosphere_effects(grid(segmenters=())[2:4], lambda one: said[one.key], problems)
+
+
+def roc_auc(said):
+    ours, theirs = said.probability[said.label], said.probability[~said.label]
+    return mean(float((one > other) + 0.5 * (one == other)) for one in ours for other in theirs)
+
+
+def test_runs_whose_predictions_are_gone_are_named():
+    def gone(one):
+        raise HephaestusError(f"{one.key} is elsewhere")
+
+    problems = []
+    assert not measure_atmosphere_effects(grid(segmenters=()), gone, problems)
+    assert "no effect of the atmosphere" in problems[0]
