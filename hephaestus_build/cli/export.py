@@ -1,23 +1,27 @@
-"""``hephaestus export``: a cube for programs that do not read Zarr v3."""
+"""``hephaestus export``: cubes for programs that do not read Zarr v3."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from hephaestus_build.cli.console import load_command_settings, out, print_json
-from hephaestus_build.cli.inspect import DataDirOption, TargetArgument
+from hephaestus_build.cli.console import load_command_settings, out, print_json, print_notice
+from hephaestus_build.cli.inspect import DataDirOption
 from hephaestus_build.cli.options import JSON_OPTION, SimulatedOption
-from hephaestus_build.core.errors import UsageError, wrap_unexpected_errors
+from hephaestus_build.cli.shard_selection import select_shard_samples
+from hephaestus_build.core.errors import HephaestusError, UsageError, wrap_unexpected_errors
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import show_progress
-from hephaestus_build.cube.discovery import find_cube
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.cube.discovery import find_cube, select_cubes
 from hephaestus_build.export.geotiff import export_geotiff
 from hephaestus_build.export.selection import open_export_selection
+from hephaestus_build.export.webdataset import export_webdataset
 from hephaestus_build.export.zarr_v2 import export_zarr_v2
 
 
@@ -26,11 +30,25 @@ class ExportFormat(StrEnum):
 
     ZARR2 = "zarr2"
     GEOTIFF = "geotiff"
+    WEBDATASET = "webdataset"
 
 
 def export(
-    target: TargetArgument,
-    to: Annotated[ExportFormat, typer.Option(help="zarr2: one store; geotiff: one file an image.")],
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FRAME_OR_PATH...",
+            help="A frame id, a volcano of one frame, or where a cube is. Of webdataset also several; by "
+            "default all real cubes, or the simulated ones.",
+        ),
+    ] = None,
+    *,
+    to: Annotated[
+        ExportFormat,
+        typer.Option(
+            help="zarr2: one store; geotiff: one file an image; webdataset: shards of annotated windows."
+        ),
+    ],
     folder: Annotated[Path, typer.Option("--out", help="Folder to write to; made if need be.")],
     pairs: Annotated[
         list[str] | None,
@@ -40,18 +58,50 @@ def export(
         list[str] | None,
         typer.Option("--variables", help="Variables, with commas between; may be repeated. Default: all."),
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Of webdataset: the split whose parts are exported. Default: all annotated pairs."),
+    ] = None,
+    part: Annotated[
+        str | None, typer.Option(help="Of webdataset: train, validation or test. Default: all three.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=16, max=4096, help="Of webdataset: rows and columns; default 512.")
+    ] = None,
+    shard_mb: Annotated[
+        int | None,
+        typer.Option("--shard-mb", min=1, help="Of webdataset: megabytes of a shard at most; default 1000."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what stands there already.")] = False,
     simulated: SimulatedOption = False,
     data_dir: DataDirOption = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Export a cube to Zarr v2 or to cloud-optimized GeoTIFFs.
+    """Export cubes to Zarr v2, to cloud-optimized GeoTIFFs or to WebDataset shards.
 
     An export that was interrupted goes on where it stopped. Nothing is replaced without --force.
     """
     settings = load_command_settings(simulated, data_dir=data_dir)
     names = [name.strip() for text in variables or [] for name in text.split(",") if name.strip()]
-    path, wanted = find_cube(target, settings), [_parse_pair(text) for text in pairs or []]
+    wanted = [_parse_pair(text) for text in pairs or []]
+    if to is ExportFormat.WEBDATASET:
+        if names:
+            raise UsageError(
+                "--variables chooses nothing of webdataset, whose channels are the published ones"
+            )
+        cubes = [find_cube(target, settings) for target in targets or []]
+        _export_webdataset(
+            cubes, folder, wanted, split, part, size or 512, (shard_mb or 1000) * 1_000_000, force, settings,
+            as_json=as_json,
+        )  # fmt: skip
+        return
+    for option, value in (("split", split), ("part", part), ("size", size), ("shard-mb", shard_mb)):
+        if value is not None:
+            raise UsageError(f"--{option} is of --to webdataset alone")
+    if targets is None or len(targets) != 1:
+        raise UsageError(f"--to {to} is of one cube: name it")
+    [target] = targets
+    path = find_cube(target, settings)
     with wrap_unexpected_errors(target):
         source = open_export_selection(path, wanted, names, images_only=to is ExportFormat.GEOTIFF)
     result: dict[str, Any] = {"frame": source.frame, "to": str(to), "simulated": source.is_simulated}
@@ -76,6 +126,75 @@ def export(
         else ""
     )
     out.print(f"{source.frame}{mark} is in {result['path']}{count}", soft_wrap=True)
+
+
+def _export_webdataset(
+    cubes: Sequence[Path],
+    folder: Path,
+    wanted: Sequence[Pair],
+    split: str | None,
+    part: str | None,
+    size: int,
+    shard_bytes: int,
+    force: bool,
+    settings: Settings,
+    *,
+    as_json: bool,
+) -> None:
+    if not cubes:
+        taken = select_cubes(settings)
+        cubes = taken.stores
+        if taken.notice:
+            print_notice(taken.notice)
+    if not cubes:
+        raise HephaestusError(
+            f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one"
+        )
+    if wanted and len(cubes) != 1:
+        raise UsageError("--pair is of one cube: name it")
+    samples, recorded = select_shard_samples(cubes, wanted, split, part)
+    sources = {source.frame: source for found in samples.values() for source, _ in found}
+    with wrap_unexpected_errors(", ".join(sources)), show_progress() as listener:
+        done = export_webdataset(
+            samples,
+            folder,
+            size=size,
+            shard_bytes=shard_bytes,
+            split=recorded,
+            force=force,
+            listener=listener,
+        )
+    simulated = any(source.is_simulated for source in sources.values())
+    count = sum(len(shard.samples) for shard in done.shards)
+    if as_json:
+        print_json(
+            {
+                "frames": list(sources),
+                "to": "webdataset",
+                "simulated": simulated,
+                "path": str(done.folder),
+                "written": done.written,
+                "kept": done.kept,
+                "samples": count,
+                "shards": [
+                    {
+                        "path": shard.path,
+                        "part": shard.part,
+                        "samples": len(shard.samples),
+                        "bytes": shard.size,
+                        "sha256": shard.sha256,
+                    }
+                    for shard in done.shards
+                ],
+            }
+        )
+        return
+    mark = " (simulated)" if simulated else ""
+    out.print(
+        f"{count_of(count, 'sample')} of {count_of(len(sources), 'frame')}{mark} in {done.folder}: "
+        f"{count_of(done.written, 'shard')} written, {done.kept} kept; `sha256sum -c SHA256SUMS` checks them",
+        soft_wrap=True,
+    )
 
 
 def _parse_pair(text: str) -> Pair:

@@ -11,15 +11,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hephaestus_build.core.atomic_io import hash_bytes
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.core.plain_files import hash_descriptor, is_plain_file, open_plain_file
+from hephaestus_build.core.plain_files import (
+    hash_descriptor,
+    is_plain_file,
+    open_plain_file,
+    read_plain_file,
+)
 from hephaestus_build.core.registry import describe_misnamed
 from hephaestus_build.cube.codecs.image_encoder import strip_count
 from hephaestus_build.cube.key_spaces import KeySpace
 from hephaestus_build.cube.reading.store_metadata import read_store_metadata
 from hephaestus_build.cube.schema import Variable, cube_schema, describe_not_built
+from hephaestus_build.cube.storage.frame_folder import MANIFEST
+from hephaestus_build.cube.storage.manifest import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:  # xarray is slow to import, and what writes the files does without it
     import xarray as xr
@@ -90,6 +98,12 @@ class ExportSelection:
                 )
         return {pair: stored[pair] for pair in sorted(set(self.pairs))}
 
+    @cached_property
+    def content_hash(self) -> str:
+        """BLAKE3 hash of the manifest, which names all content of the cube."""
+        name = MANIFEST if is_plain_file(self.store, MANIFEST) else "zarr.json"
+        return hash_bytes(read_plain_file(self.store, name, MAX_RECORD_BYTES))
+
     def is_stored(self, variable: Variable, place: DimensionIndex) -> bool:
         """Return whether any part of an image is stored, as a plain file."""
         return any(is_plain_file(self.store, key) for key in self._chunk_keys(variable, place))
@@ -118,8 +132,15 @@ class ExportSelection:
         HephaestusError
             If the generation was removed meanwhile, so that a stored image would read as no data.
         """
+        return self.read_window(variable, place, slice(None), slice(None))
+
+    def read_window(
+        self, variable: Variable, place: DimensionIndex, rows: slice, columns: slice
+    ) -> npt.NDArray[Any]:
+        """Return a window of one image, as :meth:`read_image` does; `rows` and `columns` lie in the frame."""
         stored = self.is_stored(variable, place)
-        values = self.cube[variable.name].isel(dict(zip(variable.dims, place, strict=False))).values
+        chosen = self.cube[variable.name].isel(dict(zip(variable.dims, place, strict=False)))
+        values = np.asarray(chosen[rows, columns].values)
         if stored != self.is_stored(variable, place) or not is_plain_file(self.store, "zarr.json"):
             raise HephaestusError(
                 f"{self.frame}: the exported generation was removed meanwhile; run the same command again"

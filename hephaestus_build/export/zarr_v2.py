@@ -18,7 +18,6 @@ import numpy as np
 import zarr
 
 from hephaestus_build.core.atomic_io import (
-    hash_bytes,
     link_or_copy,
     translate_os_errors,
     write_atomic,
@@ -31,7 +30,6 @@ from hephaestus_build.core.plain_files import (
     UnsafePathError,
     check_no_links,
     describe_file_type,
-    is_plain_file,
     read_plain_file,
     walk_files,
 )
@@ -40,8 +38,6 @@ from hephaestus_build.cube.geozarr import drop_geozarr
 from hephaestus_build.cube.pair_tables import empty_table
 from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES, read_store_metadata
 from hephaestus_build.cube.schema import GRID_MAPPING, Coordinate, Variable, cube_schema
-from hephaestus_build.cube.storage.frame_folder import MANIFEST
-from hephaestus_build.cube.storage.manifest import MAX_RECORD_BYTES
 from hephaestus_build.export.export_lock import check_export_target, exclusive_lock, remove_unfinished_files
 from hephaestus_build.export.selection import DimensionIndex, ExportSelection
 from hephaestus_build.export.zarr_v2_metadata import (
@@ -121,10 +117,9 @@ def export_zarr_v2(
 
 def _make_stamp(source: ExportSelection) -> dict[str, Any]:
     """Return what identifies an export: frame, content, pairs and variables."""
-    manifest = MANIFEST if is_plain_file(source.store, MANIFEST) else "zarr.json"
     return {
         "frame": source.frame,
-        "cube_blake3": hash_bytes(read_plain_file(source.store, manifest, MAX_RECORD_BYTES)),
+        "cube_blake3": source.content_hash,
         "pairs": [pair.name for pair in source.pair_positions] if source.pairs is not None else "all",
         "variables": [variable.name for variable in source.variables],
     }

@@ -188,6 +188,7 @@ def test_commands_on_cubes(
     run("report", FRAME)
     run("report", FRAME, "--figure", "vapour")
     run("export", FRAME, "--to", "geotiff", "--out", tmp_path / "export")
+    run("export", FRAME, "--to", "webdataset", "--size", 32, "--out", tmp_path / "shards")
     run("export", FRAME, "--to", "zarr2", "--out", tmp_path / "export")
     run("archive list")
     run("archive write", tmp_path / "archive", "--frame", FRAME, "--epochs", 3)
