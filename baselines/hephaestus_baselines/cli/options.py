@@ -13,7 +13,9 @@ from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.parsing import parse_yaml
 from hephaestus_build.core.plain_text import sanitize_text
 
-PresetArgument = Annotated[str, typer.Argument(help="small, paper, legacy, or the path of a YAML file.")]
+PresetArgument = Annotated[
+    str, typer.Argument(help="small, paper, probes, legacy, or the path of a YAML file.")
+]
 BenchmarkCubesOption = Annotated[
     Path | None, typer.Option(help="Folder of the cubes. Default: cubes/ in the data folder.")
 ]
@@ -30,7 +32,8 @@ FieldsOption = Annotated[
     typer.Option("--set", help="Change a field of all runs, such as epochs=3; may be repeated."),
 ]
 WeightsOption = Annotated[
-    str | None, typer.Option(help="imagenet, none (from scratch), or a folder with the ImageNet weights.")
+    str | None,
+    typer.Option(help="imagenet, none (random), a folder with the ImageNet weights, or a .safetensors file."),
 ]
 UncheckedOption = Annotated[
     bool,

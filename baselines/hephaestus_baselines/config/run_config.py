@@ -34,6 +34,8 @@ from hephaestus_build.dataset.tiling import DEFAULT_TILING, TILE_SIZE, TilingMod
 
 Task = Literal["classification", "segmentation"]
 TASKS: tuple[Task, ...] = ("classification", "segmentation")
+#: How a model is made: trained, or a frozen encoder under a probe or a memory bank.
+Method = Literal["trained", "linear-probe", "knn-probe", "memory-bank"]
 LossName = Literal["cross-entropy", "focal"]
 LearningRateSchedule = Literal["fixed", "cosine"]
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
@@ -88,6 +90,11 @@ class Recipe(BaseModel):
     model: str = Field(
         description="name of the architecture (hephaestus_baselines.models.architectures.MODELS)",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}$",  # part of a folder name
+    )
+    method: Method = Field(
+        "trained",
+        description="trained: the whole network; otherwise `model` is any network of timm, frozen: under a "
+        "linear or a nearest-neighbour probe, or with a memory bank of quiet interferograms",
     )
     series: bool = Field(False, description="three interferograms of one primary date instead of one")
     atmosphere: AtmosphereMode = Field(
@@ -166,7 +173,8 @@ class Recipe(BaseModel):
     weights: str = Field(
         "imagenet",
         max_length=4096,
-        description="imagenet, none (from scratch), or a folder with the ImageNet weights",
+        description="imagenet, none (from scratch), a folder with the ImageNet weights, or a .safetensors "
+        "file",
     )
     validation_windows: int = Field(
         2000,
@@ -221,6 +229,8 @@ class Recipe(BaseModel):
                 f"{self.model} with windows of {self.size} pixels normalises one value a channel and sample, "
                 "so batch_size must be at least 2"
             )
+        if self.method in ("linear-probe", "knn-probe") and self.task != "classification":
+            raise ValueError(f"a {self.method} classifies windows; its task is classification")
         if self.batch_size * self.size**2 * self.steps > _BATCH_PIXELS:
             raise ValueError(
                 f"a batch of {self.batch_size} windows of {self.size} pixels is too large: at most "
@@ -244,6 +254,11 @@ class Recipe(BaseModel):
         if isinstance(self.augment, bool):
             return AUGMENTATIONS if self.augment else ()
         return self.augment
+
+    @property
+    def model_title(self) -> str:
+        """Name of the model in results: that of the architecture, with the method if it is not trained."""
+        return self.model if self.method == "trained" else f"{self.model}, {self.method.replace('-', ' ')}"
 
     @property
     def folder_name(self) -> str:
@@ -272,9 +287,12 @@ class Recipe(BaseModel):
         content["protocol"] = PROTOCOL_VERSION
         if not self.is_pretrained:  # the path of the weights belongs to one machine
             content["weights"] = "none"
+        elif self.weights.endswith(".safetensors"):  # a file of one's own
+            content["weights"] = Path(self.weights).name
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         steps = "series" if self.series else "single"
-        return f"{self.model}-{steps}-atmosphere-{self.atmosphere}-seed-{self.seed}-{digest[:8]}"
+        name = self.model if self.method == "trained" else f"{self.model}-{self.method}"
+        return f"{name}-{steps}-atmosphere-{self.atmosphere}-seed-{self.seed}-{digest[:8]}"
 
     def write(self, path: Path) -> None:
         """Write all fields as YAML, atomically.
@@ -296,6 +314,8 @@ class TaskGrid(BaseModel):
     ----------
     fields : dict
         Fields of :class:`Recipe` for all of them.
+    methods : tuple of str
+        How each of them is made, one run for each.
     models : dict
         Maps each model's name to its own fields. A model with ``weights: none`` is trained from scratch,
         whatever weights are asked for.
@@ -304,6 +324,7 @@ class TaskGrid(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     fields: dict[str, Any] = Field(default_factory=dict)
+    methods: tuple[Method, ...] = ("trained",)
     models: dict[str, dict[str, Any]]
 
 
@@ -373,7 +394,7 @@ class Preset(BaseModel):
         if unknown := changes.keys() - Recipe.model_fields.keys():
             name, known = sanitize_text(min(unknown), 60), ", ".join(Recipe.model_fields)
             raise UsageError(f"preset {self.name}: there is no field {name}; the fields are {known}")
-        models = sum(len(grid.models) for grid in self.tasks.values())
+        models = sum(len(grid.models) * len(grid.methods) for grid in self.tasks.values())
         count = len(self.seeds) * len(self.series) * len(self.atmosphere) * models * max(1, len(self.splits))
         if count > _MAX_RUNS:
             raise UsageError(f"preset {self.name}: it has {count} runs, more than {_MAX_RUNS}; split it")
@@ -391,15 +412,16 @@ class Preset(BaseModel):
     def _iter_recipes(self, changes: dict[str, Any]) -> Iterator[Recipe]:
         for control, (task, grid) in product(self.controls, self.tasks.items()):
             model, own = next(iter(grid.models.items()))
-            own = {**self.fields, **grid.fields, **own, **changes, **CONTROL_FIELDS[control]}
+            own = {"method": grid.methods[0], **self.fields, **grid.fields, **own, **changes}
+            own |= CONTROL_FIELDS[control]
             axes = {"series": False, "atmosphere": "none", "seed": self.seeds[0], "control": control}
             named = {"task": task, "model": model, **own, **axes}
             yield _validate_model(Recipe, named, f"preset {self.name}, control {control}")
         for seed, (task, grid) in product(self.seeds, self.tasks.items()):
-            for (model, own), series, atmosphere in product(
-                grid.models.items(), self.series, self.atmosphere
+            for (model, own), method, series, atmosphere in product(
+                grid.models.items(), grid.methods, self.series, self.atmosphere
             ):
-                axes = {"series": series, "atmosphere": atmosphere, "seed": seed}
+                axes = {"method": method, "series": series, "atmosphere": atmosphere, "seed": seed}
                 form = self.series_fields if series else {}
                 chosen = {**self.fields, **grid.fields, **form, **axes, **own, **changes}
                 if own.get("weights") == "none":

@@ -112,7 +112,7 @@ def estimate_cost(bench: ExperimentGrid, part: tuple[int, int] = (1, 1)) -> Cost
         part=part,
         runs=len(recipes),
         finished=len(recipes) - len(todo),
-        models=tuple(dict.fromkeys(recipe.model for recipe in recipes)),
+        models=tuple(dict.fromkeys(recipe.model_title for recipe in recipes)),
         epochs=(min(recipe.epochs for recipe in recipes), max(recipe.epochs for recipe in recipes)),
         samples=_count_samples(recipes, splits),
         hours=tuple(hours),
@@ -151,10 +151,10 @@ def estimate_runtimes(
     hours: dict[str, float] = defaultdict(float)
     runs: Counter[str] = Counter()
     for recipe in todo:
-        known = measured.get(_runtime_key(recipe.model, recipe.series, recipe.model_dump(mode="json")))
+        known = measured.get(_runtime_key(recipe.model_title, recipe.series, recipe.model_dump(mode="json")))
         if known:
             source, each = "as measured here", sum(known) / len(known)
-        elif recipe.model in PUBLISHED_RUNTIME_HOURS:
+        elif recipe.model_title in PUBLISHED_RUNTIME_HOURS:
             source = "on the paper's RTX 3090 Ti"
             each = PUBLISHED_RUNTIME_HOURS[recipe.model][recipe.series] * recipe.epochs / _PAPER_EPOCHS
         else:
@@ -206,14 +206,15 @@ def _count_samples(recipes: Iterable[Recipe], splits: Mapping[str, Split]) -> di
 def _checkpoint_bytes(recipes: Iterable[Recipe], results: Iterable[RunResult]) -> int:
     counted = {(result.model, result.series): float(result.parameters) for result in results}
     sizes = [
-        counted.get((recipe.model, recipe.series)) or _published_parameters(recipe) for recipe in recipes
+        counted.get((recipe.model_title, recipe.series)) or _published_parameters(recipe)
+        for recipe in recipes
     ]
     most = max(sizes, default=0.0)
     return round(sum(sizes) * _BYTES_PER_BEST_PARAMETER + most * _BYTES_PER_LAST_PARAMETER)
 
 
 def _published_parameters(recipe: Recipe) -> float:
-    if recipe.model not in PUBLISHED_RUNTIME_HOURS:
+    if recipe.model_title not in PUBLISHED_RUNTIME_HOURS:
         return 0.0
     from hephaestus_baselines.models.architectures import (
         MODELS,  # imported late: it takes seconds

@@ -69,6 +69,7 @@ T = TypeVar("T")
 RESULT_FILE = "result.json"
 #: Files that are removed when a run finishes.
 _TEMPORARY_FILES = ("last.ckpt",)
+_SCORED_PARTS: tuple[SplitPart, ...] = ("validation", "test")
 
 
 def select_part(items: Sequence[T], part: tuple[int, int]) -> tuple[T, ...]:
@@ -424,37 +425,80 @@ def run_experiment(
         return RunOutcome(recipe, error=f"{recipe.key}: {what}; `hephaestus -v benchmark run` shows details")
 
 
-def _train_and_evaluate(
-    bench: ExperimentGrid, recipe: Recipe, home: Path, device: str, listener: ProgressListener
-) -> RunResult:
+@dataclass(frozen=True)
+class _MadePredictions:
+    """What a run says of validation and test, and what it took."""
+
+    predictions: dict[SplitPart, Predictions]
+    parameters: int
+    epochs: int
+    best_epoch: int
+    device: str
+    seconds: dict[str, float]
+    samples_per_second: float
+
+
+def _train_and_predict(
+    recipe: Recipe, prepared: PreparedData, home: Path, device: str, listener: ProgressListener
+) -> _MadePredictions:
     # imported late: it takes seconds, and finished runs do not need it
     from hephaestus_baselines.models.architectures import count_trainable_parameters
     from hephaestus_baselines.training.inference import describe_device, load_trained_model, predict_items
     from hephaestus_baselines.training.reader_count import count_readers
     from hephaestus_baselines.training.trainer import train_model
 
-    recipe.write(home / "recipe.yaml")
-    prepared = bench.prepare_run_data(recipe, listener)
     checkpoint = train_model(recipe, prepared, home, device=device, listener=listener)
     trained = load_trained_model(checkpoint, device=device)
     clock = _StepTimer()
-    predictions: dict[SplitPart, Predictions] = {}
-    parts: tuple[SplitPart, ...] = ("validation", "test")
-    for name in parts:
-        predictions[name] = predict_items(
+    predictions = {
+        part: predict_items(
             trained,
-            prepared.items[name],
+            prepared.items[part],
             prepared,
             workers=count_readers(recipe, trained.device),
             listener=listener,
         )
-        predictions[name].write(home / f"{name}.npz")
+        for part in _SCORED_PARTS
+    }
     clock.lap("prediction")
+    return _MadePredictions(
+        predictions,
+        count_trainable_parameters(trained.model),
+        recipe.epochs,
+        trained.epoch - 1,
+        describe_device(trained.device),
+        {"training": _read_training_seconds(home), **clock.seconds},
+        trained.samples_per_second,
+    )
+
+
+def _fit_and_predict(
+    recipe: Recipe, prepared: PreparedData, cache: Path, device: str, listener: ProgressListener
+) -> _MadePredictions:
+    from hephaestus_baselines.probes.frozen_run import predict_with_frozen_encoder
+
+    found = predict_with_frozen_encoder(recipe, prepared, cache, device=device, listener=listener)
+    return _MadePredictions(found.predictions, found.parameters, 0, 0, found.device, found.seconds, 0.0)
+
+
+def _train_and_evaluate(
+    bench: ExperimentGrid, recipe: Recipe, home: Path, device: str, listener: ProgressListener
+) -> RunResult:
+    recipe.write(home / "recipe.yaml")
+    prepared = bench.prepare_run_data(recipe, listener)
+    if recipe.method == "trained":
+        made = _train_and_predict(recipe, prepared, home, device, listener)
+    else:
+        made = _fit_and_predict(recipe, prepared, bench.folder / "features", device, listener)
+    predictions = made.predictions
+    for name in _SCORED_PARTS:
+        predictions[name].write(home / f"{name}.npz")
+    clock = _StepTimer()
     pixel_controls: dict[str, tuple[Predictions, Predictions]] = {}
     if recipe.task == "segmentation":
         history = FrameHistory(prepared.known, prepared.stores)
         seen, unseen = (
-            predict_pixel_controls(prepared.items[name], predictions[name], history) for name in parts
+            predict_pixel_controls(prepared.items[name], predictions[name], history) for name in _SCORED_PARTS
         )
         pixel_controls = {control: (seen[control], unseen[control]) for control in seen}
         for control, found in pixel_controls.items():
@@ -476,7 +520,7 @@ def _train_and_evaluate(
     result = RunResult(
         key=recipe.key,
         task=recipe.task,
-        model=recipe.model,
+        model=recipe.model_title,
         series=recipe.series,
         atmosphere=recipe.atmosphere != "none",
         seed=recipe.seed,
@@ -500,12 +544,12 @@ def _train_and_evaluate(
         generations=dict(prepared.generations),
         versions=library_versions(),
         code=source_code_hash(),
-        device=describe_device(trained.device),
-        parameters=count_trainable_parameters(trained.model),
-        epochs=recipe.epochs,
-        best_epoch=trained.epoch - 1,
-        seconds={"training": _read_training_seconds(home), **clock.seconds},
-        samples_per_second=trained.samples_per_second,
+        device=made.device,
+        parameters=made.parameters,
+        epochs=made.epochs,
+        best_epoch=made.best_epoch,
+        seconds={**made.seconds, **clock.seconds},
+        samples_per_second=made.samples_per_second,
         assessment=assessment,
     )
     result.write(home / RESULT_FILE)
@@ -547,6 +591,8 @@ def _read_training_seconds(home: Path) -> float:
 
 def _describe_weights(recipe: Recipe) -> str:
     """Return the origin of a model's initial weights, without the path of a local folder."""
+    if recipe.weights.endswith(".safetensors"):
+        return Path(recipe.weights).name
     return recipe.weights if recipe.weights in ("imagenet", "none") else "imagenet, from a folder"
 
 

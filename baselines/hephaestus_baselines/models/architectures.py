@@ -7,7 +7,7 @@ channels. A timm tag names the training data of the weights; all weights here ar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +191,7 @@ def build_model(
         Number of input channels.
     weights : str
         ``none``: random, from torch's global generator. ``imagenet``: from the hub, or its cache. Otherwise a
-        folder with ``<tag>.safetensors``, or ``<tag>/model.safetensors`` as the hub names it.
+        folder with ``<tag>.safetensors``, or ``<tag>/model.safetensors`` as the hub names it, or such a file.
     size : int
         Rows and columns of the windows; a transformer learns a position for each patch.
     looks : int
@@ -233,6 +233,66 @@ def build_model(
         ) from error
 
 
+def build_encoder(name: str, channels: int, weights: str = "none", *, size: int = 512) -> nn.Module:
+    """Build a network without its classification layer: any of timm, or one of :data:`MODELS` from there.
+
+    Parameters
+    ----------
+    name : str
+        Name in timm, with or without the tag of its weights, or a key of :data:`MODELS`.
+    channels : int
+        Number of input channels.
+    weights : str
+        As of :func:`build_model`, or a ``.safetensors`` file.
+    size : int
+        Rows and columns of the images.
+
+    Returns
+    -------
+    torch.nn.Module
+        Maps (B, channels, size, size) to features (B, F); in eval mode.
+
+    Raises
+    ------
+    UsageError
+        If timm has no such network, or it cannot take such images.
+    HephaestusError
+        If the weights are unavailable or do not fit.
+    """
+    import timm
+
+    model = MODELS.get(name) or Architecture(name, "classification", f"timm/{name}")
+    if model.owner != "timm" or model.model_class or not timm.is_model(model.tag):
+        raise UsageError(f"timm has no network {name!r}; `timm.list_models()` names those that it has")
+    known = timm.get_pretrained_cfg(model.tag)
+    if known is not None and known.hf_hub_id and name not in MODELS:
+        model = replace(model, weights=known.hf_hub_id)
+    path = None if weights == "none" else find_weights_file(model, weights)
+    sized: dict[str, Any] = {"img_size": size} if known is not None and known.fixed_input_size else {}
+    try:
+        built = timm.create_model(
+            name if name not in MODELS else model.tag,
+            pretrained=path is not None,
+            pretrained_cfg_overlay=_pretrained_overlay(path),
+            num_classes=0,
+            in_chans=channels,
+            **sized,
+        )
+        if path is not None:
+            _check_weights_loaded(model, built, path)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AssertionError, SafetensorError) as error:
+        if path is None:
+            raise UsageError(
+                f"timm's {name} cannot be built for {channels} channels of {size} x {size} pixels "
+                f"({_one_line(error)}); choose another encoder or size"
+            ) from error
+        raise HephaestusError(
+            f"the weights of {name} in {path} do not fit ({_one_line(error)}); give those of this network, "
+            "or take random ones with --weights none"
+        ) from error
+    return built.eval()
+
+
 def count_trainable_parameters(model: nn.Module) -> int:
     """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -250,6 +310,10 @@ def find_weights_file(model: Architecture, weights: str) -> Path:
         f"name a folder that has {model.tag}.safetensors with --weights FOLDER, "
         "or train from scratch with --weights none"
     )
+    if weights.endswith(".safetensors"):
+        if not Path(weights).is_file():
+            raise HephaestusError(f"there is no file {weights} with the weights of {model.title}; {advice}")
+        return Path(weights)
     if weights != "imagenet":
         places = [Path(weights) / f"{model.tag}.safetensors", Path(weights) / model.tag / "model.safetensors"]
         for place in places:

@@ -345,14 +345,18 @@ def collect_batch(
 ) -> None:
     """Add a batch's predictions to the collector; for segmentation, their histograms."""
     index, label = batch["index"].cpu().numpy(), batch["label"].cpu().numpy()
-    inside = fields["inside"][:, 0]
-    data = (inside & fields["valid"].any(1)).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
-    share = data.cpu().numpy()
+    share = data_shares(fields).cpu().numpy()
     if collector.source.task == "classification":
         collector.add(index, label, probability.cpu().numpy(), data_share=share)
     else:
         pixels = count_histograms_on_device(probability, fields)
         collector.add(index, label, pixels=pixels, data_share=share)
+
+
+def data_shares(fields: Mapping[str, Tensor]) -> Tensor:
+    """Return the share of the pixels of each window's core that have data, float32 (B,)."""
+    inside = fields["inside"][:, 0]
+    return (inside & fields["valid"].any(1)).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
 
 
 def count_histograms_on_device(

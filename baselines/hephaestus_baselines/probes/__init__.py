@@ -1,0 +1,1 @@
+"""Frozen encoders as baselines: probes on their features, and memory banks of quiet interferograms."""

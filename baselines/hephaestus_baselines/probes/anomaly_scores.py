@@ -1,0 +1,305 @@
+"""How unlike the quiet interferograms of its frame each window is: maps and scores of a memory bank.
+
+No label of deformation is used but one: that the interferograms of the training part that make the bank show
+none. The bank of one window of a frame is made, used and dropped before the next one, so memory is bounded.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+from hephaestus_baselines.config.run_config import Recipe
+from hephaestus_baselines.data.dataset_items import DatasetItem, SampleDraw
+from hephaestus_baselines.data.preparation import PreparedData
+from hephaestus_baselines.data.samplers import derive_seed
+from hephaestus_baselines.evaluation.predictions import ALARM_PIXELS, Predictions
+from hephaestus_baselines.probes.frozen_encoder import FrozenEncoder
+from hephaestus_baselines.probes.memory_bank import PatchGaussians, PositionMoments, choose_features
+from hephaestus_baselines.probes.window_features import reading
+from hephaestus_baselines.training.inference import (
+    DEFAULT_BATCH_SIZE,
+    collect_batch,
+    expand_on_device,
+    make_collector,
+    make_data_loader,
+    make_window_dataset,
+)
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.progress import ProgressListener
+from hephaestus_build.dataset.splits import SplitPart
+from hephaestus_build.dataset.tiling import Tile
+
+#: Most quiet interferograms of a frame in its bank, evenly spread over the training part.
+BANK_INTERFEROGRAMS = 64
+#: Every n-th of them sets the scale of distances instead; with less than twice as many, none does.
+_SCALE_EVERY = 4
+#: Features of a patch that are kept, at random.
+BANK_FEATURES = 64
+#: Share of a patch that must have data.
+_PATCH_DATA = 0.5
+#: Share of the quiet patches whose distance lies below that which becomes the score 0.5.
+_SCALE_QUANTILE = 0.99
+#: Quiet windows of all frames that stand for a frame without quiet interferograms in training.
+_FOREIGN_WINDOWS = 128
+_HELD_OUT: tuple[SplitPart, ...] = ("validation", "test")
+Role = Literal["bank", "scale", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Windows at one place that are read together, and what for."""
+
+    place: tuple[str, Tile]
+    role: Role
+    draws: list[SampleDraw]
+
+
+def score_anomalies(
+    recipe: Recipe, prepared: PreparedData, encoder: FrozenEncoder, listener: ProgressListener
+) -> dict[SplitPart, Predictions]:
+    """Return the anomaly scores of the windows of validation and test, in the form of predictions.
+
+    A distance d becomes the score d / (d + q), where q is the 99th percentile of the distances of quiet
+    training patches at this place, of interferograms that are not in the bank. For a segmentation the scores
+    of patches are interpolated to pixels; for a classification a window has the score that 100 of its pixels
+    reach.
+
+    Raises
+    ------
+    HephaestusError
+        If the training part has less than two quiet interferograms or series.
+    """
+    quiet = _quiet_items(prepared)
+    held_out = [(part, item) for part in _HELD_OUT for item in prepared.items[part]]
+    first = {"validation": 0, "test": len(prepared.items["validation"])}
+    items: list[DatasetItem] = [item for _, item in held_out]
+    foreign = _ForeignBank(recipe, prepared, encoder, listener) if _needs_foreign(quiet, items) else None
+    plan = list(_plan(quiet, held_out, items))
+    collectors = {part: make_collector(recipe, part, prepared.items[part], prepared) for part in _HELD_OUT}
+    bank = _PlaceBank(recipe, foreign)
+    stage = f"{recipe.model}: anomalies"
+    loader = make_data_loader(
+        make_window_dataset(recipe, items, prepared),
+        recipe.workers,
+        batch_sampler=[batch.draws for batch in plan],
+    )
+    with reading(stage, sum(len(batch.draws) for batch in plan), recipe, listener):
+        for step, batch in zip(plan, loader, strict=True):
+            fields = expand_on_device(batch, encoder.device)
+            features, known = _known_patches(encoder, fields)
+            if step.role in ("bank", "scale"):
+                bank.learn(step, features, known)
+            else:
+                part: SplitPart = "validation" if step.role == "validation" else "test"
+                scores = bank.score(step, features, known)
+                maps = _map_scores(scores, features.shape[1], recipe.size, fields)
+                told = {**batch, "index": batch["index"] - first[part]}
+                said = maps if recipe.task == "segmentation" else _window_scores(maps, fields)
+                collect_batch(collectors[part], told, fields, said)
+            listener.advance(stage, len(step.draws))
+    return {part: collector.finish() for part, collector in collectors.items()}
+
+
+def _quiet_items(prepared: PreparedData) -> dict[str, list[DatasetItem]]:
+    """Return the quiet training items of each frame that make its bank, in order of time."""
+    found: dict[str, dict[tuple[str, ...], DatasetItem]] = defaultdict(dict)
+    for item in prepared.items["train"]:
+        if not item.positive:
+            found[item.frame].setdefault(item.pairs, item)
+    chosen = {}
+    for frame, by_pairs in found.items():
+        every = [by_pairs[pairs] for pairs in sorted(by_pairs)]
+        count = min(len(every), BANK_INTERFEROGRAMS)
+        chosen[frame] = [every[place * len(every) // count] for place in range(count)]
+    if sum(map(len, chosen.values())) < 2:
+        raise HephaestusError(
+            "a memory bank needs two interferograms without deformation in the training part at least; build "
+            "further dates with `hephaestus build`, or choose another split"
+        )
+    return chosen
+
+
+def _needs_foreign(quiet: Mapping[str, Sequence[DatasetItem]], items: Sequence[DatasetItem]) -> bool:
+    return any(len(quiet.get(item.frame, ())) < 2 for item in items)
+
+
+def _plan(
+    quiet: Mapping[str, Sequence[DatasetItem]],
+    held_out: Sequence[tuple[SplitPart, DatasetItem]],
+    items: list[DatasetItem],
+) -> Iterator[_Batch]:
+    """Yield what is read, place by place: the bank, what sets its scale, then what is scored.
+
+    Windows of the bank are added to `items`.
+    """
+    places: dict[tuple[str, Tile], dict[SplitPart, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for position, (part, item) in enumerate(held_out):
+        assert item.tile is not None, "windows of validation and test have places"
+        places[item.frame, item.tile][part].append(position)
+    for place, scored in places.items():
+        frame, tile = place
+        members = quiet.get(frame, ())
+        if len(members) >= 2:
+            apart = _SCALE_EVERY if len(members) >= 2 * _SCALE_EVERY else len(members) + 1
+            roles: dict[Role, list[int]] = {"bank": [], "scale": []}
+            for number, item in enumerate(members, 1):
+                roles["scale" if number % apart == 0 else "bank"].append(len(items))
+                items.append(DatasetItem(item.members, positive=False, tile=tile))
+            for role, positions in roles.items():
+                yield from _batches(place, role, positions)
+        for part in _HELD_OUT:
+            role = "validation" if part == "validation" else "test"
+            yield from _batches(place, role, scored[part])
+
+
+def _batches(place: tuple[str, Tile], role: Role, positions: Sequence[int]) -> Iterator[_Batch]:
+    for at in range(0, len(positions), DEFAULT_BATCH_SIZE):
+        chosen = positions[at : at + DEFAULT_BATCH_SIZE]
+        yield _Batch(place, role, [SampleDraw(position, 0) for position in chosen])
+
+
+def _known_patches(encoder: FrozenEncoder, fields: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the features of patches, (B, rows, rows, F), and which of them have data."""
+    features = encoder.patches(fields)
+    valid = (fields["valid"].any(1) & fields["inside"][:, 0]).float().unsqueeze(1)
+    return features, adaptive_avg_pool2d(valid, features.shape[1])[:, 0] >= _PATCH_DATA
+
+
+class _PlaceBank:
+    """The bank of the place that is being read."""
+
+    def __init__(self, recipe: Recipe, foreign: _ForeignBank | None) -> None:
+        self._recipe, self._foreign = recipe, foreign
+        self._place: tuple[str, Tile] | None = None
+        self._begin(None)
+
+    def _begin(self, place: tuple[str, Tile] | None) -> None:
+        self._place = place
+        self._moments: PositionMoments | None = None
+        self._gaussians: PatchGaussians | None = None
+        self._distances: list[Tensor] = []
+        self._scale: float | None = None
+
+    def learn(self, step: _Batch, features: Tensor, known: Tensor) -> None:
+        """Add quiet windows to the bank, or to what sets its scale."""
+        if step.place != self._place:
+            self._begin(step.place)
+        chosen = reduce_patches(features, self._recipe.seed)
+        seen = known.flatten(1)
+        if step.role == "bank":
+            if self._moments is None:
+                self._moments = PositionMoments(chosen.shape[1], chosen.shape[2], chosen.device)
+            self._moments.update(chosen, seen)
+        else:
+            self._distances.append(self._fitted().distances(chosen)[seen])
+
+    def score(self, step: _Batch, features: Tensor, known: Tensor) -> Tensor:
+        """Return the scores of patches, float32 (B, P) from 0 to 1; 0 where there is no data."""
+        if step.place != self._place:
+            self._begin(step.place)
+        chosen = reduce_patches(features, self._recipe.seed)
+        if self._moments is None and self._foreign is not None:
+            gaussians, scale = self._foreign.gaussians, self._foreign.scale
+        else:
+            gaussians = self._fitted()
+            if self._scale is None:
+                self._scale = distance_scale(self._distances, chosen.shape[2])
+            scale = self._scale
+        distance = gaussians.distances(chosen)
+        score = distance / (distance + scale)
+        return torch.where(known.flatten(1), score, 0.0).float()
+
+    def _fitted(self) -> PatchGaussians:
+        if self._gaussians is None:
+            assert self._moments is not None
+            try:
+                self._gaussians = PatchGaussians.fit(self._moments)
+            except ValueError:  # a place without data in quiet interferograms
+                if self._foreign is not None:
+                    self._gaussians, self._scale = self._foreign.gaussians, self._foreign.scale
+                else:
+                    self._gaussians = _standard(self._moments)
+        return self._gaussians
+
+
+def _standard(moments: PositionMoments) -> PatchGaussians:
+    """Return Gaussians of unit variance, for a place of which nothing is known."""
+    width = moments.mean.shape[1]
+    unit = torch.eye(width, dtype=moments.mean.dtype, device=moments.mean.device)
+    return PatchGaussians(torch.zeros_like(moments.mean), unit.expand(len(moments.mean), -1, -1))
+
+
+class _ForeignBank:
+    """One Gaussian of the quiet windows of all frames, for frames that have none in training."""
+
+    def __init__(
+        self, recipe: Recipe, prepared: PreparedData, encoder: FrozenEncoder, listener: ProgressListener
+    ) -> None:
+        items = [item for item in prepared.items["train"] if not item.positive]
+        count = min(len(items), _FOREIGN_WINDOWS)
+        chosen = [items[place * len(items) // count] for place in range(count)]
+        draws = [SampleDraw(place, derive_seed(recipe.seed, place) % 2**32) for place in range(count)]
+        batches = [draws[at : at + DEFAULT_BATCH_SIZE] for at in range(0, count, DEFAULT_BATCH_SIZE)]
+        windows = make_window_dataset(recipe, chosen, prepared)
+        moments: PositionMoments | None = None
+        apart: list[tuple[Tensor, Tensor]] = []
+        stage = f"{recipe.model}: quiet windows of all frames"
+        with reading(stage, count, recipe, listener):
+            loader = make_data_loader(windows, recipe.workers, batch_sampler=batches)
+            for number, batch in enumerate(loader, 1):
+                features, known = _known_patches(encoder, expand_on_device(batch, encoder.device))
+                patches = reduce_patches(features, recipe.seed)
+                found = patches.flatten(0, 1).unsqueeze(1), known.flatten().unsqueeze(1)
+                moments = moments or PositionMoments(1, patches.shape[2], patches.device)
+                if number % _SCALE_EVERY == 0:
+                    apart.append(found)
+                else:
+                    moments.update(*found)
+                listener.advance(stage, len(batch["index"]))
+            assert moments is not None
+            try:
+                self.gaussians = PatchGaussians.fit(moments)
+            except ValueError:
+                self.gaussians = _standard(moments)
+            distances = [self.gaussians.distances(flat)[seen] for flat, seen in apart]
+            self.scale = distance_scale(distances, moments.mean.shape[1])
+
+
+def reduce_patches(features: Tensor, seed: int) -> Tensor:
+    """Return the kept features of patches, (B, P, D), of features (B, rows, columns, F)."""
+    kept = choose_features(features.shape[-1], BANK_FEATURES, seed).to(features.device)
+    return features.flatten(1, 2).index_select(-1, kept)
+
+
+def distance_scale(distances: Sequence[Tensor], width: int) -> float:
+    """Return the distance that becomes the score 0.5: a high one of quiet patches.
+
+    Without any quiet patch it is that of a Gaussian in `width` dimensions.
+    """
+    known = torch.cat([*distances, torch.empty(0, dtype=torch.float64)]) if distances else torch.empty(0)
+    expected = float(np.sqrt(width))
+    if not known.numel():
+        return expected
+    # numpy's takes any number of values
+    return max(float(np.quantile(known.cpu().numpy(), _SCALE_QUANTILE)), 1e-3 * expected)
+
+
+def _map_scores(scores: Tensor, rows: int, size: int, fields: Mapping[str, Tensor]) -> Tensor:
+    """Return the scores of pixels, float32 (B, S, S); 0 without data."""
+    grid = scores.view(len(scores), 1, rows, -1)
+    maps = interpolate(grid, size=(size, size), mode="bilinear", align_corners=False)[:, 0]
+    return torch.where(fields["valid"].any(1), maps, 0.0).clamp(0, 1)
+
+
+def _window_scores(maps: Tensor, fields: Mapping[str, Tensor]) -> Tensor:
+    """Return the score that 100 pixels of each window's core reach, float32 (B,)."""
+    inside = torch.where(fields["inside"][:, 0], maps, 0.0).flatten(1)
+    return inside.topk(min(ALARM_PIXELS, inside.shape[1]), dim=1).values[:, -1]
