@@ -154,12 +154,10 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         HephaestusError
             If stored data is damaged; the message names the frame, the pair and the variable.
         """
-        index, seed, like = draw if isinstance(draw, tuple) else SampleDraw(int(draw), 0)
-        item = self.items[index]
+        drawn = SampleDraw(*draw) if isinstance(draw, tuple) else SampleDraw(int(draw), 0)
+        index, item = drawn.item, self.items[drawn.item]
         cube = self._open_cube(item.frame)
-        source = index if like < 0 else like
-        chance = np.random.default_rng((seed, source))
-        tile = item.tile or self._draw_tile(cube, self.items[source], chance)
+        tile = self.tile_of(drawn)
         self._read_images(cube, item, tile, out)
         latitudes, longitudes = self._axes(cube)
         out["rows"][...], first_row = _coarse_positions(
@@ -180,6 +178,32 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         out["weight"][...] = self._confidence_weight(cube, item)
         out["index"][...] = index
         return WindowPlace(item.frame, tile.row, tile.column)
+
+    def tile_of(self, draw: SampleDraw) -> Tile:
+        """Return the window of a draw: that of its item, or the one that its seed selects."""
+        item = self.items[draw.item]
+        if item.tile is not None:
+            return item.tile
+        source = draw.item if draw.like < 0 else draw.like
+        chance = np.random.default_rng((draw.seed, source))
+        return self._draw_tile(self._open_cube(item.frame), self.items[source], chance)
+
+    def read_kinds(self, draw: SampleDraw) -> dict[str, frozenset[int]]:
+        """Return the codes of ``activity_type_mask`` and ``intensity_level_mask`` in a window, 0 left out.
+
+        Those of all its interferograms together, as ``schemas/cube.json`` names them.
+        """
+        item, tile = self.items[draw.item], self.tile_of(draw)
+        cube = self._open_cube(item.frame)
+        found: dict[str, frozenset[int]] = {}
+        for variable in ("activity_type_mask", "intensity_level_mask"):
+            codes: set[int] = set()
+            for pair in {member.pair for member in item.members}:
+                out = np.empty((self.size, self.size), np.uint8)
+                cube.read(variable, pair, tile.row, tile.column, out, keep=False)
+                codes |= {int(code) for code in np.unique(out)}
+            found[variable] = frozenset(codes - {0})
+        return found
 
     def is_simulated(self, frame: str) -> bool:
         """Return whether a frame's cube holds simulated data."""

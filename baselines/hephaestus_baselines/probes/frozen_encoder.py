@@ -16,8 +16,8 @@ from hephaestus_baselines.config.run_config import Recipe
 from hephaestus_baselines.data.batch_expansion import ChannelStack
 from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.data.samplers import derive_seed
-from hephaestus_baselines.models.architectures import build_encoder
-from hephaestus_baselines.training.inference import to_channels_last
+from hephaestus_baselines.models.architectures import MultilookedModel, build_encoder
+from hephaestus_baselines.training.inference import TrainedModel, to_channels_last
 from hephaestus_build.core.errors import UsageError
 
 #: Levels of a network whose maps describe patches: pixels of the image for each of theirs.
@@ -119,6 +119,33 @@ def open_encoder(recipe: Recipe, prepared: PreparedData, device: torch.device) -
         ChannelStack(recipe.inputs, recipe.steps, moments),
         recipe.looks,
     )
+
+
+def encoder_of_trained(trained: TrainedModel) -> FrozenEncoder:
+    """Return a trained model without its last layer: what it has learnt to see in whole windows."""
+    network: Any = trained.model
+    if isinstance(network, MultilookedModel):
+        network = network.network
+    return FrozenEncoder(
+        _Penultimate(network),
+        ChannelStack(trained.inputs, trained.recipe.steps, trained.moments),
+        trained.recipe.looks,
+    )
+
+
+class _Penultimate(nn.Module):
+    """The last features of a network of timm, or of a segmentation's encoder, averaged over the image."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        if hasattr(self.network, "forward_head"):
+            found: Tensor = self.network.forward_head(self.network.forward_features(images), pre_logits=True)
+            return found
+        deepest: Tensor = self.network.encoder(images)[-1]
+        return deepest.mean((-2, -1))
 
 
 def _patch_levels(network: Any) -> list[int]:
