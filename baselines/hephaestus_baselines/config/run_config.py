@@ -276,6 +276,16 @@ class Recipe(BaseModel):
         return self.weights != "none"
 
     @property
+    def portable_weights(self) -> str:
+        """Source of the initial weights without a path, which belongs to one machine.
+
+        ``none``, ``imagenet`` (from the hub or a folder), or the name of a file of one's own.
+        """
+        if self.weights.endswith(".safetensors"):
+            return Path(self.weights).name
+        return "imagenet" if self.is_pretrained else "none"
+
+    @property
     def seed_group(self) -> Recipe:
         """The recipe with seed 0, equal for all runs that are averaged in a table."""
         return self.model_copy(update={"seed": 0})
@@ -285,10 +295,8 @@ class Recipe(BaseModel):
         """A readable name and a hash, identical for equal runs on all machines and in all versions."""
         content = self.model_dump(mode="json", exclude_defaults=True, exclude=_FIELDS_NOT_IN_KEY)
         content["protocol"] = PROTOCOL_VERSION
-        if not self.is_pretrained:  # the path of the weights belongs to one machine
-            content["weights"] = "none"
-        elif self.weights.endswith(".safetensors"):  # a file of one's own
-            content["weights"] = Path(self.weights).name
+        if self.portable_weights != "imagenet":
+            content["weights"] = self.portable_weights
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         steps = "series" if self.series else "single"
         name = self.model if self.method == "trained" else f"{self.model}-{self.method}"

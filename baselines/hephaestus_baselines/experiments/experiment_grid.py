@@ -591,9 +591,8 @@ def _read_training_seconds(home: Path) -> float:
 
 def _describe_weights(recipe: Recipe) -> str:
     """Return the origin of a model's initial weights, without the path of a local folder."""
-    if recipe.weights.endswith(".safetensors"):
-        return Path(recipe.weights).name
-    return recipe.weights if recipe.weights in ("imagenet", "none") else "imagenet, from a folder"
+    named = recipe.portable_weights
+    return "imagenet, from a folder" if named == "imagenet" != recipe.weights else named
 
 
 class _StepTimer:

@@ -426,10 +426,8 @@ class TrainingModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the metadata as plain values, so that reading it executes no code."""
-        # do not store the folder of pretrained weights: it is a path of this machine
-        first = "none" if self.recipe.weights == "none" else "imagenet"
         checkpoint[METADATA_KEY] = CheckpointMetadata(
-            recipe=self.recipe.model_copy(update={"weights": first}),
+            recipe=self.recipe.model_copy(update={"weights": self.recipe.portable_weights}),
             moments=self.moments,
             simulated=self.prepared.is_simulated,
             split_sha256=self.prepared.split.sha256,

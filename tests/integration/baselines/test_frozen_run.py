@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from hephaestus_baselines.config.channels import channel_moments
 from hephaestus_baselines.config.run_config import Recipe, read_preset
 from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.experiments.experiment_grid import (
@@ -21,9 +22,14 @@ from hephaestus_baselines.experiments.experiment_grid import (
     run_experiments,
 )
 from hephaestus_baselines.experiments.experiment_report import write_experiment_report
-from hephaestus_baselines.models.architectures import build_encoder
+from hephaestus_baselines.models.architectures import build_encoder, build_model
 from hephaestus_baselines.probes.anomaly_scores import score_anomalies
-from hephaestus_baselines.probes.frozen_encoder import FrozenEncoder, open_encoder
+from hephaestus_baselines.probes.frozen_encoder import (
+    FrozenEncoder,
+    encoder_of_trained,
+    open_encoder,
+)
+from hephaestus_baselines.training.inference import TrainedModel
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.progress import NullListener
@@ -192,7 +198,9 @@ def test_weights_come_from_a_file_and_are_told_apart(prepared: PreparedData, tmp
         == FrozenEncoder(made, encoder(own, prepared).stack).hash_weights()
     )
     assert random.key != own.key
-    assert own.key == recipe(weights="own.safetensors").key
+    # checkpoints and results have the name alone, and the same key
+    assert own.portable_weights == "own.safetensors"
+    assert own.key == recipe(weights=own.portable_weights).key
     del made
     save_file({"conv1.weight": torch.zeros(2)}, path)
     with pytest.raises(HephaestusError, match="do not fit"):
@@ -214,3 +222,25 @@ def test_keys_of_trained_runs_are_what_they_were() -> None:
     assert Recipe(task="classification", model="resnet-50").key == (
         "resnet-50-single-atmosphere-none-seed-0-0c8fabd1"
     )
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "looks", "width"),
+    [("classification", "resnet-tiny", 2, 96), ("segmentation", "unet-tiny", 1, 96)],
+)
+def test_a_trained_model_is_an_encoder_without_its_last_layer(
+    task: Any, model: str, looks: int, width: int, prepared: PreparedData
+) -> None:
+    chosen = recipe(task=task, method="trained", model=model, size=64, looks=looks)
+    network = build_model(model, task, len(chosen.inputs.channels), size=64, looks=looks).eval()
+    moments = channel_moments(prepared.statistics, chosen.inputs)
+    found = encoder_of_trained(TrainedModel(chosen, network, moments, True, "", 1, 0.5, "F1", 1.0))
+    chance = torch.Generator().manual_seed(0)
+    phase = torch.rand(2, 1, 64, 64, generator=chance)
+    fields = {"insar_difference": phase, "insar_coherence": phase, "dem": phase, "valid": phase > 0}
+    features = found.pool(fields)
+    assert features.shape == (2, width)
+    assert found.hash_weights() == found.hash_weights()
+    if task == "classification":  # its last layer on these features gives what the model gives
+        said = network(found.stack(fields))
+        torch.testing.assert_close(network.network.get_classifier()(features), said)
