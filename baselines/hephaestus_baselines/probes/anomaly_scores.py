@@ -32,6 +32,7 @@ from hephaestus_baselines.training.inference import (
     make_data_loader,
     make_window_dataset,
 )
+from hephaestus_baselines.training.reader_count import count_readers
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.dataset.splits import SplitPart
@@ -86,12 +87,13 @@ def score_anomalies(
     collectors = {part: make_collector(recipe, part, prepared.items[part], prepared) for part in _HELD_OUT}
     bank = _PlaceBank(recipe, foreign)
     stage = f"{recipe.model}: anomalies"
+    workers = count_readers(recipe, encoder.device)
     loader = make_data_loader(
         make_window_dataset(recipe, items, prepared),
-        recipe.workers,
+        workers,
         batch_sampler=[batch.draws for batch in plan],
     )
-    with reading(stage, sum(len(batch.draws) for batch in plan), recipe, listener):
+    with reading(stage, sum(len(batch.draws) for batch in plan), workers, listener):
         for step, batch in zip(plan, loader, strict=True):
             fields = expand_on_device(batch, encoder.device)
             features, known = _known_patches(encoder, fields)
@@ -252,8 +254,9 @@ class _ForeignBank:
         moments: PositionMoments | None = None
         apart: list[tuple[Tensor, Tensor]] = []
         stage = f"{recipe.model}: quiet windows of all frames"
-        with reading(stage, count, recipe, listener):
-            loader = make_data_loader(windows, recipe.workers, batch_sampler=batches)
+        workers = count_readers(recipe, encoder.device)
+        with reading(stage, count, workers, listener):
+            loader = make_data_loader(windows, workers, batch_sampler=batches)
             for number, batch in enumerate(loader, 1):
                 features, known = _known_patches(encoder, expand_on_device(batch, encoder.device))
                 patches = reduce_patches(features, recipe.seed)

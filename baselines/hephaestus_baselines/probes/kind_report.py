@@ -42,6 +42,7 @@ from hephaestus_baselines.probes.kind_scores import (
 from hephaestus_baselines.probes.window_features import FeatureReader, draw_training_windows
 from hephaestus_baselines.training.inference import make_collector, make_window_dataset
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.dataset.splits import PARTS, SplitPart
 
@@ -268,9 +269,11 @@ def _supports(
     for at, name in enumerate(names):
         windows = {part: int(flags[:, at].sum()) for part, flags in truth.items()}
         events = len(set(clusters[truth["test"][:, at]].tolist()))
-        few = [f"{count} windows in {part}" for part, count in windows.items() if count < MIN_WINDOWS]
+        few = [
+            f"{count_of(count, 'window')} in {part}" for part, count in windows.items() if count < MIN_WINDOWS
+        ]
         if events < MIN_EVENTS:
-            few.append(f"{events} events in test")
+            few.append(f"{count_of(events, 'event')} in test")
         supports.append(
             KindSupport(
                 name=name,

@@ -28,6 +28,7 @@ from hephaestus_baselines.training.inference import (
     make_window_dataset,
     translate_reader_errors,
 )
+from hephaestus_baselines.training.reader_count import count_readers
 from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.dataset.splits import SplitPart
 
@@ -114,8 +115,9 @@ class FeatureReader:
         batches = [draws[at : at + DEFAULT_BATCH_SIZE] for at in range(0, len(draws), DEFAULT_BATCH_SIZE)]
         stage = f"{recipe.model}: features of {part}"
         features, labels, shares = [], [], []
-        with reading(stage, len(draws), recipe, self.listener):
-            for batch in make_data_loader(windows, recipe.workers, batch_sampler=batches):
+        workers = count_readers(recipe, self.encoder.device)
+        with reading(stage, len(draws), workers, self.listener):
+            for batch in make_data_loader(windows, workers, batch_sampler=batches):
                 fields = expand_on_device(batch, self.encoder.device)
                 features.append(self.encoder.pool(fields).cpu().numpy())
                 shares.append(data_shares(fields).cpu().numpy())
@@ -125,8 +127,8 @@ class FeatureReader:
 
 
 @contextmanager
-def reading(stage: str, count: int, recipe: Recipe, listener: ProgressListener) -> Iterator[None]:
+def reading(stage: str, count: int, workers: int, listener: ProgressListener) -> Iterator[None]:
     """Announce the reading of windows, and say what to do if a reader process fails."""
     listener.stage(stage, count)
-    with translate_reader_errors(stage, recipe.workers), torch.inference_mode():
+    with translate_reader_errors(stage, workers), torch.inference_mode():
         yield

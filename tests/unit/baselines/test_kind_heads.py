@@ -112,7 +112,7 @@ def test_types_of_activity_are_told_with_support_and_intervals(parts: Any) -> No
     _, classes, scores, controls = _measure_activity(parts, 0)
     assert [one.name for one in classes] == ["Mogi", "Dyke", "Earthquake"]
     assert [bool(one.too_few) for one in classes] == [False, False, True]
-    assert "1 windows in test" in classes[2].too_few
+    assert "1 window in test" in classes[2].too_few
     assert classes[0].windows["train"] + classes[1].windows["train"] == 120
     assert scores["macro_average_precision"].value > 0.95
     for one in controls.values():
