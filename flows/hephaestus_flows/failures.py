@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from prefect.client.schemas.objects import State
@@ -12,6 +13,18 @@ from hephaestus_build.core.errors import HephaestusError
 
 #: Errors that end a flow run with one line; others are mistakes of the program, which Prefect shows in full.
 EXPECTED_FAILURES = (HephaestusError, OSError, ConcurrencySlotAcquisitionError)
+
+
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    """Return whether a record of Prefect's engine shows a mistake of the program, not an expected failure."""
+    error = record.exc_info[1] if record.exc_info else None
+    expected = isinstance(error, EXPECTED_FAILURES)
+    return not (expected and record.getMessage().endswith("exited with unexpected exception"))
+
+
+# the engine logs the failed state's message, and then the error again with its traceback
+for _name in ("prefect.flow_runs", "prefect.engine"):
+    logging.getLogger(_name).addFilter(_is_unexpected)
 
 
 def failed_state(error: Exception) -> State[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,16 @@ def test_the_documented_command_builds_with_a_proxy_that_does_not_answer(served)
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Completed" in done.stdout + done.stderr
+
+
+def test_a_run_of_an_unknown_volcano_is_one_line_in_the_terminal_of_serve(served):
+    before = len(served.said())
+    run = served.run(frame="Etnaa")
+    wait_for(lambda: served.state(run).is_final(), lambda: served.state(run), BOUND)
+    assert served.state(run).is_failed()
+    wait_for(lambda: "did you mean 'Etna'" in served.said()[before:], served.said, 60)
+    time.sleep(2)  # a traceback would follow
+    assert "Traceback" not in served.said()[before:]
 
 
 def test_a_second_one_ends_with_one_line(served):
