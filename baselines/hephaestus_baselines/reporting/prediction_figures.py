@@ -19,10 +19,12 @@ from matplotlib.patches import Patch
 
 from hephaestus_baselines.evaluation.metrics import compute_rates
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
+from hephaestus_build.core.frames import Pair
 from hephaestus_build.report.image_ops import phase_colormap
 from hephaestus_build.report.map_axes import draw_scale_bar
 from hephaestus_build.report.style import ALARM, INK, PALE
 from hephaestus_build.report.text_rendering import escape_mathtext, suppress_glyph_warnings
+from hephaestus_build.report.vapour_gradients import VapourGradients, draw_gradient_histogram
 
 #: Colours that colour-blind readers tell apart, as the paper's red and green are not; line styles differ too.
 TRUTH_COLOR, PREDICTION_COLOR, BOTH_COLOR = "#d7301f", "#1a6fbf", "#f0d23c"
@@ -128,6 +130,45 @@ def draw_series_predictions(
         _draw_comparison(below[-1], example)
         add_caption(below[-1], _describe_outcome(example))
     add_heading(figure, title, any(example.simulated for example in examples))
+    _add_legend(figure)
+    return figure
+
+
+def draw_atmosphere_comparison(
+    examples: Sequence[tuple[PredictionExample, PredictionExample, VapourGradients]], title: str
+) -> Figure:
+    """Draw windows as predicted without and with atmosphere, in the layout of the paper's Figure 4.
+
+    Parameters
+    ----------
+    examples : sequence of tuple
+        The same window as predicted without and with atmosphere, and the gradients of water vapour of its
+        frame. A row shows the phase, both predictions, and where the pair is among those of its frame.
+    title : str
+        Title of the figure.
+    """
+    figure = make_figure(4 * 2.6 + 1.4, 2.72 * len(examples) + 1.0)
+    grid = figure.subplots(len(examples), 4, squeeze=False, width_ratios=(1, 1, 1, 1.4))
+    set_margins(figure, wspace=0.08, hspace=0.25, bottom=0.62, right=0.2)
+    for row, (without, informed, gradients) in zip(grid, examples, strict=True):
+        show_phase(row[0], without.phase[-1])
+        add_scale(row[0], without.pixel_km)
+        add_caption(row[0], f"{without.frame}  {_format_dates(without.pairs[-1])}")
+        for axes, example, name in ((row[1], without, "without"), (row[2], informed, "with atmosphere")):
+            show_gray_phase(axes, example.phase[-1])
+            _draw_comparison(axes, example)
+            add_caption(axes, f"{name}: {_describe_outcome(example)}")
+        draw_gradient_histogram(row[3], gradients, Pair.parse(without.pairs[-1]))
+        place = row[3].get_position()
+        row[3].set_position(
+            (
+                place.x0 + 0.3 * place.width,
+                place.y0 + 0.2 * place.height,
+                0.7 * place.width,
+                0.6 * place.height,
+            )
+        )
+    add_heading(figure, title, any(without.simulated for without, *_ in examples))
     _add_legend(figure)
     return figure
 

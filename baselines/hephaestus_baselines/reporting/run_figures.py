@@ -15,8 +15,10 @@ from hephaestus_baselines.config.run_config import TASKS, Recipe
 from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.evaluation.predictions import Predictions
 from hephaestus_baselines.evaluation.result_schema import RunResult
+from hephaestus_baselines.reporting.atmosphere_effect import match_atmosphere_runs
 from hephaestus_baselines.reporting.prediction_figures import (
     PredictionExample,
+    draw_atmosphere_comparison,
     draw_predictions,
     draw_series_predictions,
     write_figure,
@@ -30,7 +32,9 @@ from hephaestus_baselines.reporting.training_plots import (
 )
 from hephaestus_baselines.training.history import BEST_CHECKPOINT_FILE, METRICS_FILE, verified_training_file
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.reading.window_reader import WindowReader
+from hephaestus_build.report.vapour_gradients import VapourGradients, compute_vapour_gradients
 
 T = TypeVar("T")
 
@@ -95,6 +99,15 @@ def write_run_figures(
                 continue
             draw = draw_series_predictions if series else draw_predictions
             figures[name] = draw(shown, f"{setting_title(best)}, seed {best.seed}, on the test part")
+    if prepared and (pair := _best_atmosphere_pair(results, homes)):
+        try:
+            shown_pairs = compare_atmosphere(*pair, homes, prepared)
+        except HephaestusError as error:
+            problems.append(str(error))
+        else:
+            figures["predictions-atmosphere"] = draw_atmosphere_comparison(
+                shown_pairs, f"{setting_title(pair[0])}: the worst false alarms without it, and a deformation"
+            )
     for name, figure in figures.items():
         write_figure(figure, folder / f"{name}.png")
     return [folder / f"{name}.png" for name in figures]
@@ -102,7 +115,13 @@ def write_run_figures(
 
 def best_segmentation_run(results: Sequence[RunResult], homes: RunFolders, series: bool) -> RunResult | None:
     """Return the segmentation run with the highest validation F1 whose checkpoint is present."""
-    known = [
+    known = _with_predictions(results, homes, series)
+    return max(known, key=_validation_f1, default=None)
+
+
+def _with_predictions(results: Sequence[RunResult], homes: RunFolders, series: bool) -> list[RunResult]:
+    """Return segmentation runs whose checkpoint and predictions are present, controls left out."""
+    return [
         result
         for result in results
         if result.task == "segmentation"
@@ -111,7 +130,58 @@ def best_segmentation_run(results: Sequence[RunResult], homes: RunFolders, serie
         and (homes[result.key] / BEST_CHECKPOINT_FILE).is_file()
         and (homes[result.key] / _TEST_PREDICTIONS_FILE).is_file()
     ]
-    return max(known, key=lambda result: _validation_f1(result), default=None)
+
+
+def _best_atmosphere_pair(
+    results: Sequence[RunResult], homes: RunFolders
+) -> tuple[RunResult, RunResult] | None:
+    """Return the best run with atmosphere that has one without beside it, and that one."""
+    pairs = match_atmosphere_runs(_with_predictions(results, homes, series=False))
+    return max(pairs, key=lambda pair: _validation_f1(pair[0]), default=None)
+
+
+def compare_atmosphere(
+    informed: RunResult,
+    without: RunResult,
+    homes: RunFolders,
+    prepared: Callable[[Recipe], PreparedData],
+) -> list[tuple[PredictionExample, PredictionExample, VapourGradients]]:
+    """Return test windows as two runs predict them, and the gradients of water vapour of their frames.
+
+    The windows are the two without deformation that the run without atmosphere takes for it most, and the one
+    with deformation that it is surest of.
+
+    Parameters
+    ----------
+    informed, without : RunResult
+        Runs with and without atmosphere that are equal in everything else.
+    homes : mapping of str to pathlib.Path
+        Folder of each run, by its key.
+    prepared : callable
+        Returns the data of a run, given its recipe.
+
+    Raises
+    ------
+    HephaestusError
+        If a file is damaged, or a frame has no water vapour.
+    """
+    test = Predictions.read(homes[without.key] / _TEST_PREDICTIONS_FILE)
+    places = select_example_windows(test.label, test.probability, 1, 2)[::-1]
+    rows = []
+    data = prepared(Recipe.model_validate(without.recipe))
+    plain = predict_examples(without, homes[without.key], data, places)
+    helped = predict_examples(
+        informed, homes[informed.key], prepared(Recipe.model_validate(informed.recipe)), places
+    )
+    gradients: dict[str, VapourGradients] = {}
+    for one, other in zip(plain, helped, strict=True):
+        if (one.frame, one.pairs) != (other.frame, other.pairs):
+            raise HephaestusError(f"{informed.key} and {without.key} were not scored on the same windows")
+        if one.frame not in gradients:
+            with open_pinned_cube(data.stores[one.frame], chunks=None) as cube:
+                gradients[one.frame] = compute_vapour_gradients(cube)
+        rows.append((one, other, gradients[one.frame]))
+    return rows
 
 
 def _validation_f1(result: RunResult) -> float:
@@ -141,19 +211,32 @@ def select_example_windows(
     return [*chosen.tolist(), *quiet[:negative].tolist()]
 
 
-def predict_examples(result: RunResult, home: Path, prepared: PreparedData) -> list[PredictionExample]:
-    """Return windows of the test part with the predictions of a segmentation model."""
+def predict_examples(
+    result: RunResult, home: Path, prepared: PreparedData, places: Sequence[int] | None = None
+) -> list[PredictionExample]:
+    """Return windows of the test part with the predictions of a segmentation model.
+
+    Parameters
+    ----------
+    result : RunResult
+        The run.
+    home : pathlib.Path
+        Its folder.
+    prepared : PreparedData
+        Its data.
+    places : sequence of int, optional
+        Positions of the windows in the test part; by default those of :func:`select_example_windows`.
+    """
     from torch.utils.data import default_collate
 
     from hephaestus_baselines.training.inference import load_trained_model, make_window_dataset
 
     trained = load_trained_model(verified_training_file(home, BEST_CHECKPOINT_FILE), device="cpu")
-    test = Predictions.read(home / _TEST_PREDICTIONS_FILE)
-    counts = (2, 0) if result.series else (4, 2)
-    items = [
-        prepared.items["test"][place]
-        for place in select_example_windows(test.label, test.probability, *counts)
-    ]
+    if places is None:
+        test = Predictions.read(home / _TEST_PREDICTIONS_FILE)
+        counts = (2, 0) if result.series else (4, 2)
+        places = select_example_windows(test.label, test.probability, *counts)
+    items = [prepared.items["test"][place] for place in places]
     windows = make_window_dataset(trained.recipe, items, prepared)
     batch = default_collate([windows[place] for place in range(len(items))])
     probability = trained.predict_probabilities(batch).cpu().numpy()

@@ -15,6 +15,7 @@ from hephaestus_baselines.reporting.prediction_figures import (
     PREDICTION_COLOR,
     TRUTH_COLOR,
     PredictionExample,
+    draw_atmosphere_comparison,
     draw_predictions,
     draw_series_predictions,
     write_figure,
@@ -28,6 +29,8 @@ from hephaestus_baselines.reporting.training_plots import (
     draw_reliability_diagram,
     read_learning_curves,
 )
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.report.vapour_gradients import VapourGradients
 from toy_predictions import CLASSIFIER, classified, segmented
 from toy_results import result
 
@@ -125,6 +128,20 @@ def test_a_series_shows_each_step_and_the_union_of_their_outlines():
     assert seen.count("no deformation") == 2
     assert "deformation in 25%" in seen
     assert "IoU 0.33" in seen
+
+
+def test_a_window_is_shown_without_and_with_atmosphere_and_among_the_gradients_of_its_frame():
+    values = {Pair.parse(name): float(place) for place, name in enumerate(PAIRS)}
+    gradients = VapourGradients(values, values)
+    rows = [(example(truth=False), example(truth=False, found=False), gradients)]
+    figure = draw_atmosphere_comparison(rows, "Atmosphere")
+    seen = words(figure)
+    assert "without: false alarm" in seen
+    assert "with atmosphere: no deformation, none predicted" in seen
+    assert "this pair 0: above 0 of 3" in seen
+    assert "SIMULATED DATA" in seen
+    real = [(example(simulated=False), example(simulated=False), gradients)]
+    assert "SIMULATED DATA" not in words(draw_atmosphere_comparison(real, "Atmosphere"))
 
 
 def test_curves_take_the_last_value_of_an_epoch_from_sparse_logs(tmp_path):
