@@ -205,8 +205,7 @@ def draw_gradient_histogram(
     axes.hist(values, min(30, max(8, len(values) // 6)), color=BLUE, linewidth=0)
     axes.axvline(known[pair], color=ALARM, linewidth=1.6)
     below = gradients.count_below(pair, difference=difference)
-    what = "of secondary − primary" if difference else "mean of both dates"
-    axes.set_title(what, fontsize=8.5, loc="left", color=INK, pad=3)
+    what = "secondary − primary" if difference else "mean of both dates"
     axes.set_title(
         f"this pair {known[pair]:.2g}: above {below} of {len(values)}", fontsize=8.5, loc="right",
         color=ALARM, pad=3,
@@ -214,5 +213,5 @@ def draw_gradient_histogram(
     axes.set_xlim(left=0)
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.set_ylabel("pairs", fontsize=8, color=GREY)
-    axes.set_xlabel(f"mean lateral gradient ({UNIT})", fontsize=8, color=GREY, labelpad=1)
+    axes.set_xlabel(f"gradient, {what} ({UNIT})", fontsize=7.5, color=GREY, labelpad=1)
     style_axes(axes, 7.5)

@@ -162,7 +162,7 @@ def draw_atmosphere_comparison(
         place = row[3].get_position()
         row[3].set_position(
             (
-                place.x0 + 0.3 * place.width,
+                place.x0 + 0.26 * place.width,
                 place.y0 + 0.2 * place.height,
                 0.7 * place.width,
                 0.6 * place.height,

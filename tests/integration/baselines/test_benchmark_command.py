@@ -23,10 +23,13 @@ import hephaestus_baselines.reporting.run_figures
 import hephaestus_baselines.training.trainer
 from checkout import ROOT
 from hephaestus_baselines.cli.options import format_command, parse_fields, parse_part
+from hephaestus_baselines.config.run_config import read_preset
 from hephaestus_baselines.detectability.detectability_report import detectability_json_schema
-from hephaestus_baselines.experiments.experiment_grid import RunOutcome
+from hephaestus_baselines.evaluation.result_schema import RunResult
+from hephaestus_baselines.experiments.experiment_grid import RunOutcome, open_experiment_grid
 from hephaestus_build.cli import run_console_script
 from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.frames import Pair
 from toy_benchmark import FRAME, tiny_preset, toy_cubes
 
 RESULT = "result.json"
@@ -102,6 +105,25 @@ def test_a_grid_leaves_results_tables_and_pictures_marked_simulated(home):
         "reliability-segmentation.png",
         "predictions.png",
     }
+
+
+def test_two_runs_are_compared_on_the_same_windows_beside_the_vapour_of_their_frame(home):
+    pytest.importorskip("torch")
+    bench = open_experiment_grid(read_preset(str(home / "tiny.yaml")), home / "cubes", home / "results")
+    [run] = [
+        RunResult.read(path / RESULT) for path, one in results(home).items() if one["task"] == "segmentation"
+    ]
+    homes = {run.key: home / "results" / "tiny" / "runs" / run.key}
+    rows = hephaestus_baselines.reporting.run_figures.compare_atmosphere(
+        run, run, homes, bench.prepare_run_data
+    )
+    assert rows
+    for without, informed, gradients in rows:
+        assert (without.frame, without.pairs) == (informed.frame, informed.pairs)
+        np.testing.assert_array_equal(without.probability, informed.probability)
+        assert Pair.parse(without.pairs[-1]) in gradients.of_dates
+    # quiet windows come first
+    assert [one.true_mask.any() for one, *_ in rows] == sorted(one.true_mask.any() for one, *_ in rows)
 
 
 def test_a_finished_grid_is_not_repeated(home, undrawn, capsys, monkeypatch):
