@@ -21,7 +21,7 @@ from hephaestus_baselines.reporting.prediction_figures import add_heading, make_
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.report.style import GREY, INK, PALE, style_axes
 
-DETECTABILITY_FORMAT: Literal["hephaestus-detectability/1"] = "hephaestus-detectability/1"
+DETECTABILITY_FORMAT: Literal["hephaestus-detectability/2"] = "hephaestus-detectability/2"
 #: Maximum number of frames that are drawn, those with the smallest limits first.
 _MAX_FRAMES = 8
 _CENTIMETRE_TICKS, _FRINGE_TICKS = (0.25, 0.5, 1, 2, 4, 8, 16, 32), (0.1, 0.3, 1, 3, 10)
@@ -30,7 +30,7 @@ _CENTIMETRE_TICKS, _FRINGE_TICKS = (0.25, 0.5, 1, 2, 4, 8, 16, 32), (0.1, 0.3, 1
 class DetectabilityReport(ResultModel):
     """Detection of known sources that were added to quiet interferograms (``detectability.json``)."""
 
-    format: Literal["hephaestus-detectability/1"] = DETECTABILITY_FORMAT
+    format: Literal["hephaestus-detectability/2"] = DETECTABILITY_FORMAT
     simulated: bool = Field(description="Whether any interferogram is simulated.")
     trained_on_simulated: bool
     model: SanitizedText = Field(description="Key of the run.")
@@ -49,6 +49,9 @@ class DetectabilityReport(ResultModel):
     test_windows: int = Field(description="Windows of the test part that were scored without a source.")
     test_false_alarms: int = Field(
         description="How many of them raise an alarm: what a model that looks at no image finds, too."
+    )
+    frames_left_out: list[str] = Field(
+        description="Frames whose cubes do not state the radar's geometry, so that no phase can be computed."
     )
     displacements_cm: list[float]
     all: DetectionCurve
@@ -188,13 +191,14 @@ def draw_detectability(report: DetectabilityReport) -> Figure:
             f"{limit.displacement_cm:.2g} cm", (limit.displacement_cm, 100 * limit.share), xytext=(6, -3),
             textcoords="offset points", fontsize=9, color=INK,
         )  # fmt: skip
+    raised = [100 * point.detected / max(point.cases, 1) for point in report.all.points]
     achieved = 100 * report.test_false_alarms / max(report.test_windows, 1)
-    main.axhline(achieved, color=GREY, linewidth=1, linestyle="--")
-    main.annotate(
-        f"without a source: {achieved:.1f} %", (0.98, achieved), xycoords=("axes fraction", "data"),
-        xytext=(0, 4), textcoords="offset points", ha="right", fontsize=8, color=GREY,
+    main.plot(
+        report.displacements_cm, raised, color=GREY, linewidth=1, linestyle="--",
+        label=f"alarms, of which {achieved:.1f} % without a source",
     )  # fmt: skip
-    _style(main, "share of sources found, %")
+    main.legend(fontsize=8, framealpha=0.7, edgecolor="none", loc="lower right", handlelength=1.8)
+    _style(main, "share of sources found beyond false alarms, %")
     fringes = main.secondary_xaxis("top", functions=_fringe_scale(report))
     fringes.set_xlabel("fringes", fontsize=8, color=INK)
     fringes.tick_params(labelsize=8, length=3, color=PALE, labelcolor=INK)
@@ -239,13 +243,15 @@ def _draw_curve(
     axes: Any, curve: DetectionCurve, color: str, label: str, *, interval: bool = False, marker: str = "o"
 ) -> None:
     displacement = [point.displacement_cm for point in curve.points]
-    share = [100 * point.detected / max(point.cases, 1) for point in curve.points]
+    share = [100 * point.beyond_false_alarms for point in curve.points]
     axes.plot(
         displacement, share, color=color, marker=marker, markersize=4, linewidth=1.6,
         label=f"{label} ({curve.places})",
     )  # fmt: skip
     if interval:
-        low, high = ([100 * getattr(point, name) for point in curve.points] for name in ("low", "high"))
+        low, high = (
+            [100 * getattr(point, name) for point in curve.points] for name in ("beyond_low", "beyond_high")
+        )
         axes.fill_between(displacement, low, high, color=color, alpha=0.15, linewidth=0)
 
 

@@ -2,12 +2,15 @@
 
 1. The threshold is the highest score that a stated share of windows without any source exceeds
    (:func:`threshold_of_false_alarms`), measured on interferograms of the validation part.
-2. Each place of the test part is scored with sources of several displacements. The share that is found at
-   each displacement is the curve; it is made non-decreasing, as a larger source is no harder to find.
+2. Each place of the test part is scored with sources of several displacements. An alarm is no discovery if
+   the place would have raised it anyway: of the share p that raise one with the source, and f without it,
+   (p - f) / (1 - f) are found because of the source (:func:`beyond_false_alarms`). This is the curve; it is
+   made non-decreasing, as a larger source is no harder to find.
 3. The limit is where the curve crosses a half or nine tenths, between two displacements in their logarithm.
 4. Places of one acquisition share their atmosphere, so intervals resample frames' primary acquisitions.
 
-For example, if 2 of 10 sources of 1 cm and 8 of 10 of 2 cm are found, half are found from 1.41 cm on.
+For example, if 2 of 10 sources of 1 cm and 8 of 10 of 2 cm are found, and none of the places raises an alarm
+without a source, half are found from 1.41 cm on.
 """
 
 from __future__ import annotations
@@ -34,13 +37,19 @@ class CurvePoint(ResultModel):
     displacement_cm: float = Field(description="Largest displacement towards or away from the satellite, cm.")
     fringes: float = Field(description="The same in fringes: half wavelengths.")
     cases: int
-    detected: int
+    detected: int = Field(description="Places that raise an alarm with the source.")
     low: NullableFloat = Field(description="Interval of the detected share; null with a single acquisition.")
     high: NullableFloat
+    beyond_false_alarms: float = Field(
+        description="Share that is found because of the source: (p - f) / (1 - f) of the detected share p "
+        "and the share f of the same places that raise an alarm without it; 0 where p is below f."
+    )
+    beyond_low: NullableFloat = Field(description="Its interval; null with a single acquisition.")
+    beyond_high: NullableFloat
 
 
 class DetectionLimit(ResultModel):
-    """The smallest displacement of which a share of the sources is found."""
+    """The smallest displacement of which a share of the sources is found beyond false alarms."""
 
     share: float
     displacement_cm: NullableFloat = Field(description="Null if the curve does not cross the share.")
@@ -55,6 +64,7 @@ class DetectionCurve(ResultModel):
 
     places: int
     acquisitions: int = Field(description="Primary acquisitions: the clusters that intervals resample.")
+    false_alarms: int = Field(description="Places that raise an alarm without a source.")
     points: list[CurvePoint]
     limits: list[DetectionLimit]
 
@@ -94,6 +104,7 @@ def threshold_of_false_alarms(scores: npt.NDArray[np.floating], rate: float) -> 
 def trace_detection_curve(
     displacements: Sequence[float],
     detected: npt.NDArray[np.bool],
+    quiet: npt.NDArray[np.bool],
     acquisitions: npt.NDArray[np.int_],
     fringe: float,
     *,
@@ -107,7 +118,9 @@ def trace_detection_curve(
     displacements : sequence of float
         Ascending, metres, (L,).
     detected : numpy.ndarray
-        bool, (P, L): whether the source of each displacement was found at each place.
+        bool, (P, L): whether each place raised an alarm with the source of each displacement.
+    quiet : numpy.ndarray
+        bool, (P,): whether it raised one without a source.
     acquisitions : numpy.ndarray
         int, (P,), from 0 on: the frame's primary acquisition of each place.
     fringe : float
@@ -118,41 +131,76 @@ def trace_detection_curve(
         Number of resamples.
     """
     places, clusters = len(detected), len(np.unique(acquisitions))
-    found = detected.sum(axis=0)
-    by_cluster = np.zeros((int(acquisitions.max(initial=-1)) + 1, len(displacements)))
-    np.add.at(by_cluster, acquisitions, detected)
+    # the first column: without a source
+    alarms = np.column_stack([quiet, detected])
+    found = alarms.sum(axis=0)
+    by_cluster = np.zeros((int(acquisitions.max(initial=-1)) + 1, alarms.shape[1]))
+    np.add.at(by_cluster, acquisitions, alarms)
     sizes = np.bincount(acquisitions, minlength=len(by_cluster)).astype(float)
     known = clusters > 1
     weight = resample_clusters(np.zeros(len(sizes), bool), resamples=resamples, seed=seed) if known else None
     shares = None if weight is None else (weight @ by_cluster) / np.maximum(weight @ sizes, 1)[:, None]
     tails = (1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2
-    bounds = (
-        np.full((2, len(displacements)), np.nan) if shares is None else np.quantile(shares, tails, axis=0)
-    )
+    beyond = beyond_false_alarms(found[None] / max(places, 1))[0]
+    resampled = None if shares is None else beyond_false_alarms(shares)
+    unknown = np.full((2, len(displacements)), np.nan)
+    bounds = unknown if shares is None else np.quantile(shares[:, 1:], tails, axis=0)
+    beyond_bounds = unknown if resampled is None else np.quantile(resampled, tails, axis=0)
     limits = []
     for share in LIMIT_SHARES:
-        value = crossing_displacement(displacements, found / max(places, 1), share)
+        value = crossing_displacement(displacements, beyond, share)
         low = high = math.nan
-        if shares is not None:
-            crossed = [crossing_displacement(displacements, row, share) for row in shares]
+        if resampled is not None:
+            crossed = [crossing_displacement(displacements, row, share) for row in resampled]
             low, high = np.quantile(crossed, tails, method="nearest").tolist()
         limits.append(_make_limit(share, value, low, high, displacements, fringe, known=known))
     return DetectionCurve(
         places=places,
         acquisitions=clusters,
+        false_alarms=int(found[0]),
         points=[
             CurvePoint(
                 displacement_cm=100 * displacement,
                 fringes=displacement / fringe,
                 cases=places,
-                detected=int(found[index]),
+                detected=int(found[index + 1]),
                 low=float(bounds[0, index]),
                 high=float(bounds[1, index]),
+                beyond_false_alarms=float(beyond[index]),
+                beyond_low=float(beyond_bounds[0, index]),
+                beyond_high=float(beyond_bounds[1, index]),
             )
             for index, displacement in enumerate(displacements)
         ],
         limits=limits,
     )
+
+
+def beyond_false_alarms(shares: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Return the share of sources that is found because of them, not by an alarm that was there anyway.
+
+    Parameters
+    ----------
+    shares : numpy.ndarray
+        (N, 1 + L): the share f of places that raise an alarm without a source, then the share p with the
+        source of each displacement.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, L): (p - f) / (1 - f), at least 0; 0 if every place raises an alarm without a source.
+
+    Examples
+    --------
+    A model that raises an alarm at a fifth of the places whatever they show, and at all with a large source:
+
+    >>> beyond_false_alarms(np.array([[0.2, 0.2, 0.6, 1.0]])).round(6).tolist()
+    [[0.0, 0.5, 1.0]]
+    """
+    known = np.asarray(shares, np.float64)
+    quiet, found = known[:, :1], known[:, 1:]
+    left = 1 - quiet
+    return np.clip(np.divide(found - quiet, left, out=np.zeros_like(found), where=left > 0), 0, 1)
 
 
 def crossing_displacement(

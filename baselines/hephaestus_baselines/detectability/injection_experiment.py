@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hephaestus_baselines.data.buried_sources import SOURCE_KINDS, draw_source
 from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
 from hephaestus_baselines.data.dataset_items import DatasetItem
 from hephaestus_baselines.data.window_dataset import WindowDataset
-from hephaestus_baselines.detectability.buried_sources import SOURCE_KINDS, draw_source
 from hephaestus_baselines.detectability.detectability_report import DetectabilityReport, InjectedPlace
 from hephaestus_baselines.detectability.detection_limits import (
     DetectionCurve,
@@ -41,6 +42,8 @@ from hephaestus_baselines.training.inference import (
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.cube.reading.window_reader import WindowReader
+
+log = logging.getLogger(__name__)
 
 #: Largest displacements in line of sight that are tried, metres: a tenth of a fringe to eleven.
 DISPLACEMENTS = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
@@ -117,7 +120,12 @@ def measure_detectability(
     known = _evenly_spaced(quiet.items["validation"], _MAX_VALIDATION_WINDOWS)
     scores = _score_quiet_windows(trained, quiet, known, listener)
     threshold = threshold_of_false_alarms(scores, false_alarms)
-    injected = list(_score_places(trained, quiet, places, seed, listener))
+    unstated = _find_unstated_geometry(quiet)
+    if len(unstated) == len({item.frame for item in quiet.items["test"]}):
+        raise HephaestusError(next(iter(unstated.values())))
+    for problem in unstated.values():
+        log.warning("%s; the frame is left out", problem)
+    injected = list(_score_places(trained, quiet, places, seed, listener, set(unstated)))
     if not injected:
         raise HephaestusError(
             "no quiet window of the test part has enough data for a source; build further frames or dates"
@@ -144,6 +152,7 @@ def measure_detectability(
         validation_windows=len(scores),
         test_windows=len(injected),
         test_false_alarms=int(alarmed.sum()),
+        frames_left_out=sorted(unstated),
         displacements_cm=[100 * displacement for displacement in DISPLACEMENTS],
         all=curve(injected),
         by_frame=_trace_groups(injected, lambda place: place.frame, curve),
@@ -176,11 +185,17 @@ def _score_quiet_windows(
 
 
 def _score_places(
-    trained: TrainedModel, quiet: QuietWindows, places: int, seed: int, listener: ProgressListener
+    trained: TrainedModel,
+    quiet: QuietWindows,
+    places: int,
+    seed: int,
+    listener: ProgressListener,
+    left_out: Collection[str],
 ) -> Iterable[InjectedPlace]:
     by_frame: dict[str, list[DatasetItem]] = defaultdict(list)
     for item in quiet.items["test"]:
-        by_frame[item.frame].append(item)
+        if item.frame not in left_out:
+            by_frame[item.frame].append(item)
     stage = f"{trained.recipe.model}: sources"
     listener.stage(stage, places * len(by_frame))
     for frame, items in by_frame.items():
@@ -212,6 +227,17 @@ def _score_places(
             found += 1
             listener.advance(stage)
             yield _score_place(trained, sample, placed, geometry, rng)
+
+
+def _find_unstated_geometry(quiet: QuietWindows) -> dict[str, str]:
+    """Return the frames of the test part whose cubes do not state the radar's geometry, and the problem."""
+    problems = {}
+    for frame in sorted({item.frame for item in quiet.items["test"]}):
+        try:
+            _read_geometry(WindowReader(quiet.stores[frame]), (0, 0), 1)
+        except HephaestusError as error:
+            problems[frame] = str(error)
+    return problems
 
 
 def _score_place(
@@ -314,6 +340,7 @@ def _trace_curve(
     return trace_detection_curve(
         DISPLACEMENTS,
         np.array([[score > threshold for score in place.scores] for place in places]),
+        np.array([place.quiet_score > threshold for place in places]),
         np.array([numbers[name] for name in names]),
         fringe,
         seed=seed,

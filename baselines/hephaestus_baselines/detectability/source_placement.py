@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hephaestus_baselines.detectability.buried_sources import BuriedSource
+from hephaestus_baselines.data.buried_sources import BuriedSource
 from hephaestus_baselines.detectability.phase_injection import RadarGeometry
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.grid import Grid

@@ -93,9 +93,31 @@ def test_a_model_that_sees_no_phase_finds_no_more_than_its_false_alarms(monkeypa
     use_model(monkeypatch, Blind())
     report, _ = measure(checkpoint, stores)
     assert all(point.detected == report.test_false_alarms for point in report.all.points)
+    assert not any(point.beyond_false_alarms for point in report.all.points)
+    assert report.all.false_alarms == report.test_false_alarms
     assert report.test_windows == 24
     assert np.isnan(report.all.limits[0].displacement_cm)
     assert report.all.limits[0].note.startswith("not found up to 32 cm")
+
+
+def test_a_frame_without_geometry_is_left_out_and_named(monkeypatch, checkpoint, stores, tmp_path, caplog):
+    other = "203A_SM_SIMU_S3"
+    both = {**stores, other: toy_cubes(tmp_path, until=6, frame=other) / f"{other}.zarr"}
+    known = injection_experiment.read_radar_geometry
+
+    def without_heading(frame, attributes, look=None):
+        if frame == other:
+            attributes = {**attributes, "platform_heading_deg": None}
+        return known(frame, attributes, look)
+
+    monkeypatch.setattr(injection_experiment, "read_radar_geometry", without_heading)
+    use_model(monkeypatch, FringeCounter())
+    report, places = measure(checkpoint, both, places=4)
+    assert report.frames_left_out == [other]
+    assert {place.frame for place in places} == {FRAME}
+    assert f"{other}: the cube does not state platform_heading_deg" in caplog.text
+    with pytest.raises(HephaestusError, match="does not state platform_heading_deg"):
+        measure(checkpoint, {other: both[other]}, places=4)
 
 
 def test_places_sources_and_noise_depend_on_the_seed_alone(monkeypatch, checkpoint, stores):

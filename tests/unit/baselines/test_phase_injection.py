@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hephaestus_baselines.detectability.buried_sources import SOURCE_KINDS, BuriedSource, draw_source
+from hephaestus_baselines.data.buried_sources import SOURCE_KINDS, BuriedSource, draw_source
 from hephaestus_baselines.detectability.phase_injection import (
     RadarGeometry,
     coherence_after_slope,
