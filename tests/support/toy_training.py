@@ -66,6 +66,7 @@ class ToyWindows(Dataset[dict[str, torch.Tensor]]):
             "inside": torch.from_numpy(inside),
             "rows": torch.linspace(0, 2, size),
             "columns": torch.linspace(0, 2, size),
+            "aspect": torch.tensor(0.8),
             "label": torch.tensor(int(mask.any())),
             "weight": torch.tensor(1.0),
             "index": torch.tensor(index),

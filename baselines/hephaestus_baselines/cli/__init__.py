@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typer
 
+from hephaestus_baselines.cli.difference import difference
 from hephaestus_baselines.cli.kinds import probe
 from hephaestus_baselines.cli.models import detectability, predict
 from hephaestus_baselines.cli.runs import plan, run, tables
@@ -17,5 +18,5 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-for command in (run, plan, tables, predict, probe, detectability):
+for command in (run, plan, tables, difference, predict, probe, detectability):
     app.command()(command)

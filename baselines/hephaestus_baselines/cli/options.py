@@ -14,7 +14,7 @@ from hephaestus_build.core.parsing import parse_yaml
 from hephaestus_build.core.plain_text import sanitize_text
 
 PresetArgument = Annotated[
-    str, typer.Argument(help="small, paper, probes, legacy, or the path of a YAML file.")
+    str, typer.Argument(help="small, recommended, paper, probes, legacy, or the path of a YAML file.")
 ]
 BenchmarkCubesOption = Annotated[
     Path | None, typer.Option(help="Folder of the cubes. Default: cubes/ in the data folder.")
@@ -33,7 +33,16 @@ FieldsOption = Annotated[
 ]
 WeightsOption = Annotated[
     str | None,
-    typer.Option(help="imagenet, none (random), a folder with the ImageNet weights, or a .safetensors file."),
+    typer.Option(
+        help="imagenet, none (random), simulated (trained on simulated interferograms first), a folder with "
+        "the ImageNet weights, or a .safetensors file."
+    ),
+]
+BatchOption = Annotated[
+    str | None,
+    typer.Option(
+        "--batch", help="Samples of a step; auto: chosen by the memory when a run begins, and kept by it."
+    ),
 ]
 UncheckedOption = Annotated[
     bool,
@@ -64,6 +73,21 @@ def parse_part(text: str) -> tuple[int, int]:
     if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise UsageError(f"--part {text!r} is not a valid part: give i/n with i from 1 to n, such as 2/4")
     return int(number), int(count)
+
+
+def parse_batch(text: str) -> int | str:
+    """Parse the number of samples of a step, or ``auto``.
+
+    Raises
+    ------
+    UsageError
+        If it is neither.
+    """
+    if text == "auto":
+        return text
+    if not (text.isdecimal() and len(text) < 6 and int(text)):
+        raise UsageError(f"--batch {text!r} is not a batch size: give a number, or auto")
+    return int(text)
 
 
 def parse_fields(texts: Sequence[str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import typer
 from hephaestus_baselines.cli.cubes import select_benchmark_cubes
 from hephaestus_baselines.cli.options import (
     AllowUnseenOption,
+    BatchOption,
     BenchmarkCubesOption,
     BenchmarkSimulatedOption,
     DeviceOption,
@@ -24,6 +25,7 @@ from hephaestus_baselines.cli.options import (
     UncheckedOption,
     WeightsOption,
     format_command,
+    parse_batch,
     parse_fields,
     parse_part,
 )
@@ -58,6 +60,7 @@ def run(
     results: ResultsOption = None,
     part: PartOption = "1/1",
     weights: WeightsOption = None,
+    batch: BatchOption = None,
     fields: FieldsOption = None,
     device: DeviceOption = "auto",
     at_a_time: Annotated[
@@ -76,7 +79,17 @@ def run(
     # silence the resource tracker, which warns when it removes shared memory of a stopped run
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     bench, share = _open_experiment_grid(
-        preset, cubes, simulated, mixed, results, part, weights, fields, data_dir, unchecked=unchecked
+        preset,
+        cubes,
+        simulated,
+        mixed,
+        results,
+        part,
+        weights,
+        fields,
+        data_dir,
+        batch=batch,
+        unchecked=unchecked,
     )
     from hephaestus_baselines.experiments.cost_estimate import estimate_cost
     from hephaestus_baselines.experiments.experiment_grid import run_experiments
@@ -121,6 +134,7 @@ def plan(
     results: ResultsOption = None,
     part: PartOption = "1/1",
     weights: WeightsOption = None,
+    batch: BatchOption = None,
     fields: FieldsOption = None,
     unchecked: UncheckedOption = False,
     data_dir: DataDirOption = None,
@@ -128,7 +142,17 @@ def plan(
 ) -> None:
     """Estimate what the runs of a preset need: samples, epochs, hours, disk space."""
     bench, share = _open_experiment_grid(
-        preset, cubes, simulated, mixed, results, part, weights, fields, data_dir, unchecked=unchecked
+        preset,
+        cubes,
+        simulated,
+        mixed,
+        results,
+        part,
+        weights,
+        fields,
+        data_dir,
+        batch=batch,
+        unchecked=unchecked,
     )
     from hephaestus_baselines.experiments.cost_estimate import estimate_cost
 
@@ -146,6 +170,7 @@ def tables(
     mixed: MixedOption = False,
     results: ResultsOption = None,
     weights: WeightsOption = None,
+    batch: BatchOption = None,
     fields: FieldsOption = None,
     unchecked: UncheckedOption = False,
     allow_unseen: AllowUnseenOption = False,
@@ -160,8 +185,8 @@ def tables(
     Where the cubes are gone, tables are made of the results alone; pictures of predictions are left out.
     """
     bench, _ = _open_experiment_grid(
-        preset, cubes, simulated, mixed, results, "1/1", weights, fields, data_dir, unchecked=unchecked,
-        results_alone=True,
+        preset, cubes, simulated, mixed, results, "1/1", weights, fields, data_dir, batch=batch,
+        unchecked=unchecked, results_alone=True,
     )  # fmt: skip
     from hephaestus_baselines.experiments.experiment_report import write_experiment_report
 
@@ -191,6 +216,7 @@ def _open_experiment_grid(
     weights: str | None,
     fields: Sequence[str] | None,
     data_dir: Path | None,
+    batch: str | None = None,
     unchecked: bool = False,
     results_alone: bool = False,
 ) -> tuple[ExperimentGrid, tuple[int, int]]:
@@ -207,6 +233,8 @@ def _open_experiment_grid(
     changes = parse_fields(fields or ())
     if weights:
         changes["weights"] = local_path("--weights", weights)
+    if batch:
+        changes["batch_size"] = parse_batch(batch)
     chosen.make_recipes(**changes)  # reports wrong options before cubes are built
     settings = load_settings(data_dir=data_dir)
     home = settings.for_simulated() if simulated else settings
@@ -261,7 +289,9 @@ def _print_run(end: RunOutcome, index: int) -> None:
     if end.result is not None:
         seconds = sum(end.result.seconds.values())
         state = "was finished" if end.was_finished else f"{seconds:.0f} s"
-        err.print(f"{index:>4}  {end.recipe.key}  {state}  {format_headline_score(end.result)}")
+        chosen = end.result.recipe.get("chosen_batch")
+        batch = f"  batch {chosen}" if chosen else ""
+        err.print(f"{index:>4}  {end.recipe.key}  {state}{batch}  {format_headline_score(end.result)}")
     else:
         state = "failed" if end.error else "running in another process"
         err.print(f"{index:>4}  {end.recipe.key}  {state}")

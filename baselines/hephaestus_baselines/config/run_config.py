@@ -38,14 +38,18 @@ TASKS: tuple[Task, ...] = ("classification", "segmentation")
 Method = Literal["trained", "linear-probe", "knn-probe", "memory-bank"]
 LossName = Literal["cross-entropy", "focal"]
 LearningRateSchedule = Literal["fixed", "cosine"]
-Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
-Augmentation = Literal["blur", "crop", "flip", "rotation"]
-RotationMode = Literal["full", "published"]
+Precision = Literal["32-true", "16-mixed", "bf16-mixed", "auto"]
+Augmentation = Literal["blur", "crop", "flip", "rotation", "phase-offset", "time-reversal"]
+RotationMode = Literal["full", "published", "metric"]
 #: Augmentations of the paper, in the order in which they are applied.
 AUGMENTATIONS: tuple[Augmentation, ...] = ("crop", "flip", "rotation", "blur")
+#: All augmentations; those beyond the paper's are applied last, and only where they are named.
+ALL_AUGMENTATIONS: tuple[Augmentation, ...] = (*AUGMENTATIONS, "phase-offset", "time-reversal")
 _ModelT = TypeVar("_ModelT", bound=BaseModel)
 #: Maximum pixels of all windows of a batch: 5 GB with the atmosphere, without the model's own memory.
 _BATCH_PIXELS = 1 << 27
+#: Maximum samples of a step.
+_MAX_BATCH = 4096
 #: Maximum runs and seeds of a preset, and bytes of its file; the paper's grid has 96 runs.
 _MAX_RUNS, _MAX_PRESET_BYTES = 10_000, 1 << 20
 
@@ -69,7 +73,7 @@ _PRESETS_FOLDER = Path(__file__).parent / "presets"
 #: keys.
 PROTOCOL_VERSION = 2
 #: Fields that do not affect results: runs that differ only in these have the same key.
-_FIELDS_NOT_IN_KEY = {"workers", "weights", "control"}
+_FIELDS_NOT_IN_KEY = {"workers", "weights", "control", "chosen_batch"}
 #: Fields of each trained control.
 CONTROL_FIELDS: Mapping[str, dict[str, Any]] = {
     "terrain only": {"blind": ("insar_difference", "insar_coherence")}
@@ -130,7 +134,16 @@ class Recipe(BaseModel):
     )
 
     epochs: int = Field(90, ge=1, le=100_000, description="passes over the balanced training samples")
-    batch_size: int = Field(8, ge=1, le=4096, description="samples per step")
+    batch_size: Annotated[int, Field(ge=1, le=_MAX_BATCH)] | Literal["auto"] = Field(
+        8,
+        description="samples per step; auto: chosen by the device's memory when the run begins, and kept",
+    )
+    chosen_batch: int = Field(
+        0,
+        ge=0,
+        le=_MAX_BATCH,
+        description="what batch_size auto chose; the program writes it, and it does not change the run's key",
+    )
     learning_rate: float = Field(1e-5, gt=0, le=1e3, description="largest learning rate of AdamW")
     weight_decay: float = Field(1e-2, ge=0, le=1e3, description="weight decay of AdamW")
     schedule: LearningRateSchedule = Field(
@@ -163,18 +176,27 @@ class Recipe(BaseModel):
     )
     balance: bool = Field(True, description="all positives and as many negatives, drawn again in each epoch")
     augment: bool | tuple[Augmentation, ...] = Field(
-        True, description="random augmentations of training samples: all, none, or those named"
+        True,
+        description="random augmentations of training samples: the paper's (true), none, or those named; "
+        "phase-offset and time-reversal are not the paper's",
     )
     rotation: RotationMode = Field(
         "full",
-        description="augmentation: full turns by any angle and leaves corners without data; published turns "
-        "by up to 90 degrees and reflects the image into the corners",
+        description="augmentation: full turns by any angle and leaves corners without data; metric does so "
+        "in metres, as pixels are not square; published turns by up to 90 degrees and reflects the image "
+        "into the corners",
     )
     weights: str = Field(
         "imagenet",
         max_length=4096,
-        description="imagenet, none (from scratch), a folder with the ImageNet weights, or a .safetensors "
-        "file",
+        description="imagenet, none (from scratch), simulated (trained on simulated interferograms first), "
+        "a folder with the ImageNet weights, or a .safetensors file",
+    )
+    pretraining_windows: int = Field(
+        4096,
+        ge=2,
+        le=10_000_000,
+        description="simulated windows that a run with weights simulated is trained on first",
     )
     validation_windows: int = Field(
         2000,
@@ -187,7 +209,15 @@ class Recipe(BaseModel):
         False, description="control run: train on randomly permuted labels; it must score at chance"
     )
 
-    precision: Precision = Field("32-true", description="floating-point precision; mixed for speed on a GPU")
+    calibrated: bool = Field(
+        False,
+        description="fit probabilities to validation: slope and offset of the logits, in the last layer",
+    )
+    precision: Precision = Field(
+        "32-true",
+        description="floating-point precision; mixed for speed on a GPU; auto: bf16-mixed on a GPU that has "
+        "it, else 32-true",
+    )
     devices: int = Field(
         1, ge=1, le=64, description="devices that train together; each takes batch_size samples"
     )
@@ -211,8 +241,8 @@ class Recipe(BaseModel):
         # normalise equivalent values, or equal runs would have different keys
         if isinstance(value, bool):
             return value
-        names = tuple(name for name in AUGMENTATIONS if name in value)
-        return names if 0 < len(names) < len(AUGMENTATIONS) else bool(names)
+        names = tuple(name for name in ALL_AUGMENTATIONS if name in value)
+        return names if names and names != AUGMENTATIONS else bool(names)
 
     @model_validator(mode="after")
     def _check_window_sizes(self) -> Self:
@@ -222,7 +252,7 @@ class Recipe(BaseModel):
             raise ValueError(
                 f"with {self.looks} looks a window must be a multiple of {32 * self.looks} pixels"
             )
-        if self.batch_size == 1 and (
+        if self.samples_per_step == 1 and (
             self.model.startswith("deeplabv3") or self.size == 32 * self.looks
         ):  # one value a channel has no variance
             raise ValueError(
@@ -231,12 +261,24 @@ class Recipe(BaseModel):
             )
         if self.method in ("linear-probe", "knn-probe") and self.task != "classification":
             raise ValueError(f"a {self.method} classifies windows; its task is classification")
-        if self.batch_size * self.size**2 * self.steps > _BATCH_PIXELS:
+        if self.samples_per_step > self.largest_batch:
             raise ValueError(
-                f"a batch of {self.batch_size} windows of {self.size} pixels is too large: at most "
-                f"{_BATCH_PIXELS // (self.size**2 * self.steps)} of that size are possible"
+                f"a batch of {self.samples_per_step} windows of {self.size} pixels is too large: at most "
+                f"{self.largest_batch} of that size are possible"
             )
+        if self.chosen_batch and self.batch_size != "auto":
+            raise ValueError("chosen_batch is for batch_size auto alone")
         return self
+
+    @property
+    def samples_per_step(self) -> int:
+        """Samples per step; 2 as long as ``batch_size`` is ``auto`` and none was chosen."""
+        return self.chosen_batch or 2 if self.batch_size == "auto" else self.batch_size
+
+    @property
+    def largest_batch(self) -> int:
+        """Largest possible number of samples per step of this size."""
+        return min(_MAX_BATCH, _BATCH_PIXELS // (self.size**2 * self.steps))
 
     @property
     def steps(self) -> int:
@@ -273,17 +315,17 @@ class Recipe(BaseModel):
     @property
     def is_pretrained(self) -> bool:
         """Whether training starts from ImageNet weights."""
-        return self.weights != "none"
+        return self.weights not in ("none", "simulated")
 
     @property
     def portable_weights(self) -> str:
         """Source of the initial weights without a path, which belongs to one machine.
 
-        ``none``, ``imagenet`` (from the hub or a folder), or the name of a file of one's own.
+        ``none``, ``simulated``, ``imagenet`` (from the hub or a folder), or the name of a file of one's own.
         """
         if self.weights.endswith(".safetensors"):
             return Path(self.weights).name
-        return "imagenet" if self.is_pretrained else "none"
+        return "imagenet" if self.is_pretrained else self.weights
 
     @property
     def seed_group(self) -> Recipe:

@@ -4,8 +4,11 @@ All steps of a sample and its mask get the same transforms. Wrapped phase is fil
 averaged as angles, +3.1 and -3.1 would give 0 instead of pi. Pixels without data stay without data and do
 not affect their neighbours. All geometric transforms are combined, so that values are interpolated only once.
 
-The kinds of transforms are named in the paper; probabilities and ranges are from its released configuration,
-except for the rotation: the range of its library and its reflected borders are the rotation ``published``.
+Crops, flips, rotations and blur are named in the paper; probabilities and ranges are from its released
+configuration, except for the rotation: the range of its library and its reflected borders are the rotation
+``published``. Two more follow from what an interferogram is: its phase is known up to a constant
+(``phase-offset``), and with the two dates exchanged it is the same scene with the opposite sign
+(``time-reversal``).
 """
 
 from __future__ import annotations
@@ -18,9 +21,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, conv2d, grid_sample
 
+from hephaestus_baselines.config.channels import ATMOSPHERE_FIELDS, DATE_ROLES
 from hephaestus_baselines.config.run_config import Augmentation, RotationMode
 
-AUGMENTATION_PROBABILITY: Mapping[str, float] = {"crop": 0.3, "flip": 0.3, "rotation": 0.6, "blur": 0.3}
+AUGMENTATION_PROBABILITY: Mapping[str, float] = {
+    "crop": 0.3, "flip": 0.3, "rotation": 0.6, "blur": 0.3,
+    "phase-offset": 1.0, "time-reversal": 0.5,
+}  # fmt: skip
 #: Fraction of the window's area that a crop keeps, and its aspect ratio (width / height).
 _CROP_AREA, _CROP_RATIO = (0.2, 1.0), (3 / 4, 4 / 3)
 #: Standard deviation of the Gaussian blur, in pixels.
@@ -28,7 +35,9 @@ _BLUR_SIGMA = (0.1, 2.0)
 #: The blur's kernel is cut off at this many standard deviations.
 _BLUR_TRUNCATION = 3.0
 #: Largest rotation in radians.
-_LARGEST_TURN: Mapping[RotationMode, float] = {"full": math.pi, "published": math.pi / 2}
+_LARGEST_TURN: Mapping[RotationMode, float] = {
+    "full": math.pi, "metric": math.pi, "published": math.pi / 2,
+}  # fmt: skip
 _PHASE, _COHERENCE = "insar_difference", "insar_coherence"
 #: Fields that are resampled to the nearest pixel.
 _DISCRETE_FIELDS = ("valid", "mask", "inside")
@@ -53,12 +62,18 @@ class BatchTransforms:
         float32 (B, 2, 2): centre and half extent (x first) of the part of the window that a crop keeps.
         Positions beyond it are reflected at its outermost pixels. None: positions beyond the window have no
         data.
+    phase_offset : Tensor or None
+        float32 (B, T): what is added to the phase of each interferogram, rad. None: nothing.
+    is_reversed : Tensor or None
+        bool (B,): whether the dates are exchanged. None: nowhere.
     """
 
     affine: Tensor
     is_moved: Tensor
     blur_sigma: Tensor
     kept: Tensor | None = None
+    phase_offset: Tensor | None = None
+    is_reversed: Tensor | None = None
 
 
 def draw_transforms(
@@ -67,6 +82,8 @@ def draw_transforms(
     generator: torch.Generator,
     *,
     rotation: RotationMode = "full",
+    aspect: Tensor | None = None,
+    steps: int = 1,
 ) -> BatchTransforms:
     """Draw random transforms for `count` samples.
 
@@ -82,8 +99,13 @@ def draw_transforms(
     generator : torch.Generator
         On the CPU.
     rotation : str
-        ``full``: by any angle; corners have no data. ``published``: by up to 90 degrees; corners are
-        reflected (``BORDER_REFLECT_101`` of OpenCV: the outermost pixels are not repeated).
+        ``full``: by any angle; corners have no data. ``metric``: the same on the ground, so that circles stay
+        circles where pixels are not square. ``published``: by up to 90 degrees; corners are reflected
+        (``BORDER_REFLECT_101`` of OpenCV: the outermost pixels are not repeated).
+    aspect : Tensor, optional
+        (B,): width of a pixel divided by its height, in metres, for ``metric``; 1 by default.
+    steps : int
+        Interferograms of a sample; each gets a phase offset of its own.
     """
     draws = torch.rand((count, 10), generator=generator, dtype=torch.float64)
     crop, left, top, area, ratio, across, down, turn, angle, soft = draws.unbind(1)
@@ -101,14 +123,23 @@ def draw_transforms(
     kept_part = torch.stack([torch.stack([x, y], 1), torch.stack([width.abs(), height.abs()], 1)], 1).float()
     radians = torch.where(turn, (2 * angle - 1) * _LARGEST_TURN[rotation], 0.0)
     cos, sin = radians.cos(), radians.sin()
-    rows = [torch.stack([width * cos, -width * sin, x], 1), torch.stack([height * sin, height * cos, y], 1)]
+    flat = torch.ones_like(cos) if aspect is None or rotation != "metric" else aspect.cpu().double()
+    rows = [
+        torch.stack([width * cos, -width * sin / flat, x], 1),
+        torch.stack([height * sin * flat, height * cos, y], 1),
+    ]
     # given that the draw fell below the probability, its position in that interval is uniform: no second draw
     sigma = _BLUR_SIGMA[0] + soft / AUGMENTATION_PROBABILITY["blur"] * (_BLUR_SIGMA[1] - _BLUR_SIGMA[0])
+    # drawn after all others, so that these are those of runs without them
+    swap = torch.rand(count, generator=generator, dtype=torch.float64)
+    constant = torch.rand((count, steps), generator=generator, dtype=torch.float64)
     return BatchTransforms(
         torch.stack(rows, 1).float(),
         crop | across | down | turn,
         torch.where(blurred, sigma, 0.0).float(),
         kept_part if rotation == "published" else None,
+        ((2 * constant - 1) * math.pi).float() if "phase-offset" in names else None,
+        swap < AUGMENTATION_PROBABILITY["time-reversal"] if "time-reversal" in names else None,
     )
 
 
@@ -118,6 +149,7 @@ def augment_batch(
     generator: torch.Generator,
     *,
     rotation: RotationMode = "full",
+    aspect: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return the fields of a batch, randomly augmented.
 
@@ -130,18 +162,22 @@ def augment_batch(
         Kinds of transforms, from :data:`hephaestus_baselines.config.run_config.AUGMENTATIONS`.
     generator : torch.Generator
         On the CPU, so that the draws do not depend on the device.
-    rotation : str
+    rotation, aspect
         See :func:`draw_transforms`.
     """
     if not names:
         return dict(fields)
     with torch.no_grad():
-        changes = draw_transforms(len(fields[_PHASE]), names, generator, rotation=rotation)
+        count, steps = fields[_PHASE].shape[:2]
+        changes = draw_transforms(count, names, generator, rotation=rotation, aspect=aspect, steps=steps)
         return apply_transforms(fields, changes)
 
 
 def apply_transforms(fields: Mapping[str, Tensor], changes: BatchTransforms) -> dict[str, Tensor]:
-    """Apply `changes` to the fields; samples without a transform are returned bit for bit."""
+    """Apply `changes` to the fields; samples without a transform are returned bit for bit.
+
+    A phase offset and an exchange of the dates come last: geometry and blur are the same with and without.
+    """
     return transform_on_device(fields, place_transforms(changes, fields[_PHASE].device))
 
 
@@ -156,6 +192,10 @@ class PlacedTransforms:
         them, int64 (B,), -1 for a sample that stays as it is.
     affine, kept, sigma : Tensor or None
         Those of the samples to transform; see :class:`BatchTransforms`.
+    is_reversed : Tensor or None
+        bool (B, 1, 1, 1): whether the dates are exchanged.
+    phase_offset : Tensor or None
+        float32 (B, T, 1, 1), rad.
     """
 
     moved: tuple[Tensor, Tensor] | None = None
@@ -163,6 +203,8 @@ class PlacedTransforms:
     kept: Tensor | None = None
     blurred: tuple[Tensor, Tensor] | None = None
     sigma: Tensor | None = None
+    is_reversed: Tensor | None = None
+    phase_offset: Tensor | None = None
 
 
 def place_transforms(changes: BatchTransforms, device: torch.device) -> PlacedTransforms:
@@ -176,6 +218,10 @@ def place_transforms(changes: BatchTransforms, device: torch.device) -> PlacedTr
     if blurred.any():
         placed["blurred"] = _place_choice(blurred, device)
         placed["sigma"] = copy_to_device(changes.blur_sigma[blurred], device)
+    if changes.is_reversed is not None and changes.is_reversed.any():
+        placed["is_reversed"] = copy_to_device(changes.is_reversed[:, None, None, None], device)
+    if changes.phase_offset is not None:
+        placed["phase_offset"] = copy_to_device(changes.phase_offset[:, :, None, None], device)
     return PlacedTransforms(**placed)  # type: ignore[arg-type]
 
 
@@ -202,7 +248,25 @@ def transform_on_device(fields: Mapping[str, Tensor], placed: PlacedTransforms) 
         sigma = placed.sigma
         assert sigma is not None
         _transform_selected(result, placed.blurred, lambda part: _blur(part, sigma))
+    if placed.is_reversed is not None:
+        _exchange_dates(result, placed.is_reversed)
+    if placed.phase_offset is not None:
+        shifted = result[_PHASE] + placed.phase_offset
+        wrapped = shifted - 2 * math.pi * torch.round(shifted / (2 * math.pi))
+        result[_PHASE] = torch.where(result["valid"].bool(), wrapped, 0.0)
     return result
+
+
+def _exchange_dates(fields: dict[str, Tensor], chosen: Tensor) -> None:
+    """Exchange primary and secondary date of samples: the phase changes its sign, the labels stay."""
+    fields[_PHASE] = torch.where(chosen & fields["valid"].bool(), -fields[_PHASE], fields[_PHASE])
+    for name in ATMOSPHERE_FIELDS:
+        first, second = (f"{role}_date_{name}" for role in DATE_ROLES)
+        if first in fields:
+            fields[first], fields[second] = (
+                torch.where(chosen, fields[second], fields[first]),
+                torch.where(chosen, fields[first], fields[second]),
+            )
 
 
 def _transform_selected(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -61,7 +62,8 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
     NaN = none; ``mask`` uint8 (T, S, S), the deformation mask; ``atmosphere`` float32 (T, 2, 3, K, K), ERA5
     around the window at the primary and secondary date; ``rows``, ``columns`` float32 (S,), positions of
     the pixels on those K x K points, NaN outside the frame; ``inside`` bool (S, S), pixels that count in
-    this window (its core); ``label`` int64, whether any pixel of any step deforms; ``weight`` float32, mean
+    this window (its core); ``aspect`` float32, width of a pixel divided by its height in metres, at the
+    middle of the window; ``label`` int64, whether any pixel of any step deforms; ``weight`` float32, mean
     confidence of the annotators, 1 if unknown; ``index`` int64, position in `items`.
     """
 
@@ -131,6 +133,7 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
             "rows": ((size,), np.float32),
             "columns": ((size,), np.float32),
             "inside": ((size, size), np.bool_),
+            "aspect": ((), np.float32),
             "label": ((), np.int64),
             "weight": ((), np.float32),
             "index": ((), np.int64),
@@ -160,10 +163,10 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         tile = self.tile_of(drawn)
         self._read_images(cube, item, tile, out)
         latitudes, longitudes = self._axes(cube)
-        out["rows"][...], first_row = _coarse_positions(
+        out["rows"][...], first_row = locate_coarse_pixels(
             -cube.grid.latitudes, -latitudes, tile.row, self.size, self._points
         )
-        out["columns"][...], first_column = _coarse_positions(
+        out["columns"][...], first_column = locate_coarse_pixels(
             cube.grid.longitudes, longitudes, tile.column, self.size, self._points
         )
         if self.atmosphere:
@@ -174,6 +177,7 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         if self.volcanic_only:
             out["mask"][out["mask"] != VOLCANIC] = 0
         out["inside"][...] = tile.inside
+        out["aspect"][...] = pixel_aspect(cube.grid, tile)
         out["label"][...] = out["mask"].any()
         out["weight"][...] = self._confidence_weight(cube, item)
         out["index"][...] = index
@@ -326,7 +330,7 @@ def _draw_deforming_pixel(
     raise AssertionError("one of them was chosen")
 
 
-def _coarse_positions(
+def locate_coarse_pixels(
     pixels: np.ndarray, axis: np.ndarray, start: int, size: int, points: int
 ) -> tuple[np.ndarray, int]:
     """Return the positions of a window's pixels on `points` points of a coarse axis, and the first point.
@@ -352,6 +356,12 @@ def _coarse_positions(
     positions = np.full(size, np.nan, np.float32)
     positions[: exact.size] = exact - first
     return positions, first
+
+
+def pixel_aspect(grid: Grid, tile: Tile) -> float:
+    """Return the width of a pixel divided by its height, in metres, at the middle of a window."""
+    latitude = grid.north - (tile.row + tile.size / 2) * grid.dy
+    return grid.dx * math.cos(math.radians(latitude)) / grid.dy
 
 
 def _pad_to(fields: np.ndarray, points: int) -> np.ndarray:

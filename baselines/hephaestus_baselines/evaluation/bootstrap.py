@@ -8,7 +8,7 @@ atmosphere they share.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -125,24 +125,65 @@ def bootstrap_gaps(
     UsageError
         If the items differ.
     """
-    (ours, threshold), (theirs, other) = model, control
-    cases, against = cases_by_unit(ours, threshold.unit), cases_by_unit(theirs, threshold.unit)
-    if [(row.frame, row.pairs, row.tile) for row in cases.rows] != [
-        (row.frame, row.pairs, row.tile) for row in against.rows
-    ]:
-        raise UsageError(f"{ours.source.model} and {theirs.source.model} were not scored on the same items")
-    weight = resample_clusters(_clusters_with_events(cases), resamples=resamples, seed=seed)
+    return bootstrap_mean_gaps([(model, control)], seed=seed, resamples=resamples, level=level)
+
+
+def bootstrap_mean_gaps(
+    trained: Sequence[tuple[tuple[Predictions, Threshold], tuple[Predictions, Threshold]]],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    level: float = CONFIDENCE_LEVEL,
+) -> dict[str, Gap]:
+    """Return the mean difference of every score of one recipe from that of another over several trainings.
+
+    A resample draws events, the same for all, and trainings, with replacement. The interval therefore
+    reflects both the sampling of the test part and the deviation between trainings.
+
+    Parameters
+    ----------
+    trained : sequence of pairs
+        For each training seed, test predictions and threshold of both recipes, as in
+        :func:`bootstrap_gaps`.
+    seed : int
+    resamples : int
+    level : float
+        Fraction of the resamples inside the interval.
+
+    Raises
+    ------
+    UsageError
+        If the items differ, or there are none.
+    """
+    if not trained:
+        raise UsageError("there are no trainings to compare")
+    (first, limit), _ = trained[0]
+    reference = cases_by_unit(first, limit.unit)
+    items = [(row.frame, row.pairs, row.tile) for row in reference.rows]
+    weight = resample_clusters(_clusters_with_events(reference), resamples=resamples, seed=seed)
     # the first row is the sample itself
     weight = np.concatenate([np.ones((1, weight.shape[1]), weight.dtype), weight])
-    # clusters depend on the items alone
-    mine, known = (
-        resample_scores(found, limit, weight, cases.clusters)
-        for found, limit in ((cases, threshold), (against, other))
-    )
+    differences: dict[str, list[npt.NDArray[np.float64]]] = {}
+    for (ours, threshold), (theirs, other) in trained:
+        both = []
+        for predictions, bound in ((ours, threshold), (theirs, other)):
+            cases = cases_by_unit(predictions, bound.unit)
+            if [(row.frame, row.pairs, row.tile) for row in cases.rows] != items:
+                raise UsageError(
+                    f"{first.source.model} and {predictions.source.model} were not scored on the same items"
+                )
+            # clusters depend on the items alone
+            both.append(resample_scores(cases, bound, weight, reference.clusters))
+        for name in METRICS_BY_UNIT[threshold.unit]:
+            differences.setdefault(name, []).append(both[0][name] - both[1][name])
+    count = len(trained)
+    chosen = np.random.default_rng((seed, 1)).integers(count, size=(resamples, count))
+    chosen = np.concatenate([np.arange(count)[None], chosen])
     gaps = {}
-    for name in METRICS_BY_UNIT[threshold.unit]:
-        value, *drawn = (mine[name] - known[name]).tolist()
-        defined = [gap for gap in drawn if not math.isnan(gap)]
+    for name, found in differences.items():
+        drawn = np.take_along_axis(np.stack(found, 1), chosen, 1).mean(1)
+        value, *rest = drawn.tolist()
+        defined = [gap for gap in rest if not math.isnan(gap)]
         low, high = (
             np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]).tolist()
             if defined

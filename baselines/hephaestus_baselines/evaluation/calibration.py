@@ -22,7 +22,11 @@ _MIN_CASES = 5
 _EPSILON = 1e-6
 
 
-def fit_platt(label: npt.NDArray[np.bool], probability: npt.NDArray[np.floating]) -> tuple[float, float]:
+def fit_platt(
+    label: npt.NDArray[np.bool],
+    probability: npt.NDArray[np.floating],
+    weight: npt.NDArray[np.floating] | None = None,
+) -> tuple[float, float]:
     """Return slope and offset of the logits that make probabilities most likely.
 
     The calibrated probability is ``1 / (1 + exp(-(slope * logit + offset)))``, where the slope is not
@@ -35,16 +39,19 @@ def fit_platt(label: npt.NDArray[np.bool], probability: npt.NDArray[np.floating]
         bool, shape (N,): the truth.
     probability : numpy.ndarray
         Shape (N,), 0 to 1.
+    weight : numpy.ndarray, optional
+        Shape (N,): how many cases each of them stands for; 1 by default.
     """
-    positives, negatives = int(label.sum()), int((~label).sum())
+    weight = np.ones(label.shape) if weight is None else np.asarray(weight, np.float64)
+    positives, negatives = float(weight[label].sum()), float(weight[~label].sum())
     target = np.where(label, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     logits = _logit(probability)
 
     def cost(parameters: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         slope, offset = parameters
         raised = slope * logits + offset
-        value = float((np.logaddexp(0, raised) - target * raised).sum())
-        excess = _sigmoid(raised) - target
+        value = float((weight * (np.logaddexp(0, raised) - target * raised)).sum())
+        excess = weight * (_sigmoid(raised) - target)
         return value, np.array([(excess * logits).sum(), excess.sum()])
 
     found = minimize(

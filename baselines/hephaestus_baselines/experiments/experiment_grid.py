@@ -436,6 +436,7 @@ class _MadePredictions:
     device: str
     seconds: dict[str, float]
     samples_per_second: float
+    chosen_batch: int = 0
 
 
 def _train_and_predict(
@@ -443,9 +444,9 @@ def _train_and_predict(
 ) -> _MadePredictions:
     # imported late: it takes seconds, and finished runs do not need it
     from hephaestus_baselines.models.architectures import count_trainable_parameters
-    from hephaestus_baselines.training.inference import describe_device, load_trained_model, predict_items
+    from hephaestus_baselines.training.inference import load_trained_model, predict_items
     from hephaestus_baselines.training.reader_count import count_readers
-    from hephaestus_baselines.training.trainer import train_model
+    from hephaestus_baselines.training.trainer import describe_run_device, train_model
 
     checkpoint = train_model(recipe, prepared, home, device=device, listener=listener)
     trained = load_trained_model(checkpoint, device=device)
@@ -466,9 +467,10 @@ def _train_and_predict(
         count_trainable_parameters(trained.model),
         recipe.epochs,
         trained.epoch - 1,
-        describe_device(trained.device),
+        describe_run_device(recipe, trained.device),
         {"training": _read_training_seconds(home), **clock.seconds},
         trained.samples_per_second,
+        trained.recipe.chosen_batch,
     )
 
 
@@ -484,12 +486,14 @@ def _fit_and_predict(
 def _train_and_evaluate(
     bench: ExperimentGrid, recipe: Recipe, home: Path, device: str, listener: ProgressListener
 ) -> RunResult:
-    recipe.write(home / "recipe.yaml")
+    if recipe.batch_size != "auto":  # else written once the number is chosen, and kept
+        recipe.write(home / "recipe.yaml")
     prepared = bench.prepare_run_data(recipe, listener)
     if recipe.method == "trained":
         made = _train_and_predict(recipe, prepared, home, device, listener)
     else:
         made = _fit_and_predict(recipe, prepared, bench.folder / "features", device, listener)
+    recipe = recipe.model_copy(update={"chosen_batch": made.chosen_batch})
     predictions = made.predictions
     for name in _SCORED_PARTS:
         predictions[name].write(home / f"{name}.npz")

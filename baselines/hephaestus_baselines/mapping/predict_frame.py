@@ -436,7 +436,7 @@ def _predict_tiles(
     mosaic = TileMosaic(shape, recipe.size)
     with torch.inference_mode():
         most = max(1, _BATCH_PIXELS // (recipe.size**2 * recipe.steps))
-        for batch in torch.utils.data.DataLoader(windows, batch_size=min(recipe.batch_size, most)):
+        for batch in torch.utils.data.DataLoader(windows, batch_size=min(recipe.samples_per_step, most)):
             answers = trained.predict_probabilities(batch).float().cpu().numpy()
             for index, answer in zip(batch["index"].tolist(), answers, strict=True):
                 if recipe.task == "segmentation":

@@ -246,16 +246,16 @@ class TrainingBenchmark:
         model_rate = self._measure_model(recipe)
         readers = self.readers if self.readers is not None else count_readers(recipe, self.device)
         recipe = recipe.model_copy(update={"workers": readers})
-        key = recipe.series, recipe.batch_size, recipe.size
+        key = recipe.series, recipe.samples_per_step, recipe.size
         if key not in shared:
             self.on_progress(
-                f"{form}, batches of {recipe.batch_size}: loader, decoding and preparation alone"
+                f"{form}, batches of {recipe.samples_per_step}: loader, decoding and preparation alone"
             )
             shared[key] = self._measure_data(recipe, windows, readers)
         self.on_progress(f"{case.title}, {form}: whole loop")
         expected = min(model_rate, shared[key]["loader"])
-        steps = max(_FEWEST_STEPS, round(self.seconds * expected / recipe.batch_size))
-        prepared = windows.repeat_items(recipe, steps * recipe.batch_size)
+        steps = max(_FEWEST_STEPS, round(self.seconds * expected / recipe.samples_per_step))
+        prepared = windows.repeat_items(recipe, steps * recipe.samples_per_step)
         with tempfile.TemporaryDirectory(dir=scratch) as run:
             train_model(recipe, prepared, Path(run), device=str(self.device))
             with (Path(run) / "metrics.csv").open() as lines:
@@ -265,7 +265,7 @@ class TrainingBenchmark:
             "title": case.title,
             "model_name": recipe.model,
             "series": recipe.series,
-            "batch": recipe.batch_size,
+            "batch": recipe.samples_per_step,
             "precision": recipe.precision,
             "readers": readers,
             "model": model_rate,
@@ -297,9 +297,9 @@ class TrainingBenchmark:
 
     def _make_resident_batch(self, recipe: Recipe) -> tuple[Tensor, Tensor]:
         channels, size = len(recipe.inputs.stacked_channels(recipe.steps)), recipe.size
-        inputs = torch.randn(recipe.batch_size, channels, size, size, device=self.device)
+        inputs = torch.randn(recipe.samples_per_step, channels, size, size, device=self.device)
         shape = (size, size) if recipe.task == "segmentation" else ()
-        label = torch.zeros(recipe.batch_size, *shape, dtype=torch.long, device=self.device)
+        label = torch.zeros(recipe.samples_per_step, *shape, dtype=torch.long, device=self.device)
         return inputs.contiguous(memory_format=torch.channels_last), label
 
     def _fits_card(self, recipe: Recipe, batch: int) -> bool:
@@ -322,7 +322,7 @@ class TrainingBenchmark:
 
     def _measure_model(self, recipe: Recipe) -> float:
         step, data = self._make_step(recipe, recipe.precision), self._make_resident_batch(recipe)
-        return recipe.batch_size / self._time_calls(lambda: step(*data))
+        return recipe.samples_per_step / self._time_calls(lambda: step(*data))
 
     def _measure_data(self, recipe: Recipe, windows: BenchmarkWindows, readers: int) -> dict[str, float]:
         """Return the rates of the loader, of mere decoding and of the preparation."""
@@ -344,12 +344,12 @@ class TrainingBenchmark:
             collate_fn=count_decoded,
         )
         rates = {
-            name: self._time_reading(source, recipe.batch_size, readers)
+            name: self._time_reading(source, recipe.samples_per_step, readers)
             for name, source in {"loader": loader, "decoding": decoded}.items()
         }
         preparation, batch = self._make_preparation(recipe, windows, packed)
         seconds = self._time_calls(lambda: preparation.prepare_training(batch, 1))
-        return {**rates, "preparation": recipe.batch_size / seconds}
+        return {**rates, "preparation": recipe.samples_per_step / seconds}
 
     def _make_preparation(
         self, recipe: Recipe, windows: BenchmarkWindows, packed: PackedWindows
@@ -434,9 +434,9 @@ class TrainingBenchmark:
 def _endless(recipe: Recipe, items: int) -> Iterator[WindowsOfPart]:
     number = 0
     while True:
-        draws = range(number, number + recipe.batch_size)
+        draws = range(number, number + recipe.samples_per_step)
         yield WindowsOfPart("train", [SampleDraw(draw * 7 % items, draw) for draw in draws])
-        number += recipe.batch_size
+        number += recipe.samples_per_step
 
 
 def make_cases(device: torch.device, *, quick: bool, batch: int | None = None) -> tuple[BenchmarkCase, ...]:

@@ -81,7 +81,12 @@ class BatchPreparation:
             placed = PlacedTransforms()
             if recipe.augmentations:
                 changes = draw_transforms(
-                    len(batch), recipe.augmentations, generator, rotation=recipe.rotation
+                    len(batch),
+                    recipe.augmentations,
+                    generator,
+                    rotation=recipe.rotation,
+                    aspect=batch.read_host_field("aspect") if recipe.rotation == "metric" else None,
+                    steps=recipe.steps,
                 )
                 placed = place_transforms(changes, self.device)
             inputs, fields = self._make_inputs(compact, placed)

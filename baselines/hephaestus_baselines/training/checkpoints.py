@@ -77,6 +77,9 @@ class CheckpointMetadata(BaseModel):
         Versions of Python and the libraries, and ``device``; results may depend on these.
     history : list of EpochMetrics
         One entry per epoch so far.
+    calibration : tuple of float or None
+        Slope and offset of the logits that were fitted to validation, which the weights of ``best.ckpt``
+        include; None for a recipe that is not calibrated.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -88,6 +91,7 @@ class CheckpointMetadata(BaseModel):
     generations: dict[str, str]
     versions: dict[str, str]
     history: list[EpochMetrics]
+    calibration: tuple[float, float] | None = None
 
 
 def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:

@@ -23,7 +23,7 @@ def count_readers(recipe: Recipe, device: torch.device) -> int:
     if recipe.workers != "auto":
         return recipe.workers
     # phase as float32, coherence in bytes, mask, DEM of windows that travel with it
-    batch = recipe.batch_size * recipe.size**2 * (recipe.steps * 6 + 5)
+    batch = recipe.samples_per_step * recipe.size**2 * (recipe.steps * 6 + 5)
     return choose_reader_count(torch.get_num_threads(), device.type, _free_shared_memory(), batch)
 
 

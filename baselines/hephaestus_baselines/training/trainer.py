@@ -30,6 +30,7 @@ from hephaestus_baselines.data.samplers import (
     EpochBatchSampler,
     RunSchedule,
     derive_seed,
+    draw_epoch,
     permute_labels,
     stratified_subset,
 )
@@ -45,11 +46,13 @@ from hephaestus_baselines.evaluation.result_schema import library_versions
 from hephaestus_baselines.models.architectures import build_model
 from hephaestus_baselines.models.losses import effective_gamma, focal_loss, weighted_mean
 from hephaestus_baselines.training.batch_preparation import BatchPreparation
+from hephaestus_baselines.training.batch_size import resolve_precision, settle_batch_size
 from hephaestus_baselines.training.checkpoints import (
     METADATA_KEY,
     CheckpointMetadata,
     DamagedCheckpointError,
     EpochMetrics,
+    load_weights,
     parse_checkpoint_metadata,
     read_checkpoint,
 )
@@ -75,8 +78,15 @@ from hephaestus_baselines.training.lightning_checkpoints import (
     BestAndLastCheckpoint,
     HashedCheckpointIO,
 )
+from hephaestus_baselines.training.output_calibration import (
+    calibrate_output,
+    fit_output,
+    sampling_weights,
+)
 from hephaestus_baselines.training.prefetch import BatchStream, PartOfStream, make_preparation_stream
+from hephaestus_baselines.training.pretraining import ensure_pretrained, read_pretrained_weights
 from hephaestus_baselines.training.reader_count import count_readers
+from hephaestus_baselines.training.schedule import cosine_schedule
 from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.progress import NullListener, ProgressListener
@@ -84,8 +94,6 @@ from hephaestus_build.core.progress import NullListener, ProgressListener
 log = logging.getLogger(__name__)
 
 
-#: Fraction of all steps in which the learning rate of a cosine schedule rises.
-_WARMUP_SHARE = 0.05
 #: Logged metric that is highest in the best epoch.
 _SELECTION_METRIC = "choice"
 #: Lightning warnings that are expected here.
@@ -134,21 +142,29 @@ def train_model(
     folder.mkdir(parents=True, exist_ok=True)
     if is_training_complete(folder, recipe.key):
         return folder / BEST_CHECKPOINT_FILE
-    checkpoint = _find_resume_checkpoint(recipe, prepared, folder, describe_device(target))
+    described = describe_run_device(recipe, target)
+    checkpoint = _find_resume_checkpoint(recipe, prepared, folder, described)
+    recipe = settle_batch_size(recipe, folder, _count_draws(recipe, prepared), target)
     with (
         _suppress_lightning_output(),
         torch.random.fork_rng(devices=[target] if target.type == "cuda" else []),
     ):
+        pretrained = None
+        if recipe.weights == "simulated" and checkpoint is None:
+            moments = channel_moments(prepared.statistics, recipe.inputs, recipe.statistics)
+            pretrained = ensure_pretrained(recipe, moments, folder, target, listener)
         torch.manual_seed(derive_seed(recipe.seed))
         readers = count_readers(recipe, target)
-        module = TrainingModule(recipe, prepared, folder, describe_device(target), readers)
+        module = TrainingModule(recipe, prepared, folder, described, readers)
+        if pretrained is not None:
+            load_weights(module.model, read_pretrained_weights(pretrained))
         trainer = lightning.Trainer(
             max_epochs=recipe.epochs,
             accelerator="gpu" if target.type == "cuda" else "cpu",
             devices=recipe.devices if recipe.devices > 1 or target.index is None else [target.index],
             # spawn one process per device: plain ddp would run the command itself again
             strategy="ddp_spawn" if recipe.devices > 1 else "auto",
-            precision=recipe.precision,
+            precision=resolve_precision(recipe, target),
             # some backward passes of interpolation have no deterministic implementation on a GPU
             deterministic="warn" if target.type == "cuda" else True,
             logger=TensorBoardLogger(folder, name="tensorboard", version=""),
@@ -180,6 +196,18 @@ def train_model(
             metadata: CheckpointMetadata = read_checkpoint(folder / LAST_CHECKPOINT_FILE)[METADATA_KEY]
             write_training_record(folder, recipe.key, [row.model_dump() for row in metadata.history])
     return folder / BEST_CHECKPOINT_FILE
+
+
+def describe_run_device(recipe: Recipe, device: torch.device) -> str:
+    """Return a readable description of a device, with the precision where the recipe leaves it open."""
+    chosen = f", {resolve_precision(recipe, device)}" if recipe.precision == "auto" else ""
+    return f"{describe_device(device)}{chosen}"
+
+
+def _count_draws(recipe: Recipe, prepared: PreparedData) -> int:
+    """Return the number of samples of an epoch, of all devices together."""
+    flags = [item.positive for item in prepared.items["train"]]
+    return len(draw_epoch(flags, recipe.seed, 0, balance=recipe.balance)) // recipe.devices
 
 
 def _find_resume_checkpoint(recipe: Recipe, prepared: PreparedData, folder: Path, device: str) -> Path | None:
@@ -260,8 +288,9 @@ class TrainingModule(lightning.LightningModule):
         self.versions = {**library_versions(), "device": device}
         self.moments = channel_moments(prepared.statistics, recipe.inputs, recipe.statistics)
         channels = len(recipe.inputs.stacked_channels(recipe.steps))
+        weights = recipe.weights if recipe.is_pretrained else "none"
         model = build_model(
-            recipe.model, recipe.task, channels, recipe.weights, size=recipe.size, looks=recipe.looks
+            recipe.model, recipe.task, channels, weights, size=recipe.size, looks=recipe.looks
         )
         self.model = model.to(memory_format=torch.channels_last)
         self.history = []
@@ -271,8 +300,11 @@ class TrainingModule(lightning.LightningModule):
         self.train_labels = permute_labels(flags, recipe.seed) if permute else flags
         self._frames = [item.frame for item in prepared.items["train"]]
         known = prepared.items["validation"]
-        chosen = stratified_subset([item.pixels > 0 for item in known], recipe.validation_windows)
+        shows = [item.pixels > 0 for item in known]
+        chosen = stratified_subset(shows, recipe.validation_windows)
         self.validation_items = tuple(known[index] for index in chosen)
+        self._validation_weights = sampling_weights(shows, chosen)
+        self._calibration: tuple[float, float] | None = None
         self._sums: dict[str, Tensor | float] = {}
         self._collector: PredictionCollector | None = None
         self._epoch_start = 0.0
@@ -299,7 +331,7 @@ class TrainingModule(lightning.LightningModule):
             training = EpochBatchSampler(
                 self.train_labels,
                 recipe.seed,
-                recipe.batch_size,
+                recipe.samples_per_step,
                 balance=recipe.balance,
                 frames=self._frames if recipe.negatives == "matched" else None,
                 rank=self.global_rank,
@@ -308,7 +340,7 @@ class TrainingModule(lightning.LightningModule):
             self._schedule = RunSchedule(
                 training,
                 len(self.validation_items),
-                max(DEFAULT_BATCH_SIZE, recipe.batch_size),
+                max(DEFAULT_BATCH_SIZE, recipe.samples_per_step),
                 lambda: len(self.history),
                 recipe.epochs,
             )
@@ -398,13 +430,16 @@ class TrainingModule(lightning.LightningModule):
         sums = {name: float(value) for name, value in self._sums.items()}
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
+        found = self._collector.finish()
+        if self.recipe.calibrated:
+            self._calibration = fit_output(found, self._validation_weights)
         row = {
             "epoch": self.current_epoch + 1,
             "step": self.global_step,
             "learning_rate": optimizer.param_groups[0]["lr"],
             "train_loss": sums["loss"] / sums["samples"],
             "validation_loss": sums["validation"] / sums["windows"],
-            "validation_score": compute_selection_score(self._collector.finish()),
+            "validation_score": compute_selection_score(found),
             "seconds": round(time.perf_counter() - self._epoch_start, 3),
             "samples_per_second": round(
                 sums["samples"] * self.trainer.world_size / max(self._training_seconds, 1e-9), 3
@@ -426,6 +461,11 @@ class TrainingModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the metadata as plain values, so that reading it executes no code."""
+        # a checkpoint to go on from keeps the weights as they are
+        if self._calibration is not None and "optimizer_states" not in checkpoint:
+            checkpoint["state_dict"] = calibrate_output(
+                self.model, checkpoint["state_dict"], *self._calibration, prefix="model."
+            )
         checkpoint[METADATA_KEY] = CheckpointMetadata(
             recipe=self.recipe.model_copy(update={"weights": self.recipe.portable_weights}),
             moments=self.moments,
@@ -434,6 +474,7 @@ class TrainingModule(lightning.LightningModule):
             generations=dict(self.prepared.generations),
             versions=self.versions,
             history=[EpochMetrics(**row) for row in self.history],
+            calibration=self._calibration,
         ).model_dump()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -469,14 +510,6 @@ def compute_selection_score(validation: Predictions) -> float:
         quiet, deforming = (count_at_or_above(counts) for counts in validation.pixels["data"].sum(axis=0))
         score = float(compute_rates(deforming, quiet, deforming[0] - deforming)["f1"].max())
     return score if math.isfinite(score) else 0.0
-
-
-def cosine_schedule(step: int, steps: int) -> float:
-    """Return the learning-rate factor at a step: linear warm-up in the first twentieth, then cosine to 0."""
-    rise = max(1.0, _WARMUP_SHARE * steps)
-    if step < rise:
-        return (step + 1) / (rise + 1)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1.0, steps - rise))))
 
 
 class _TrainingProgress(Callback):

@@ -256,3 +256,91 @@ def test_nothing_named_changes_nothing() -> None:
     fields = fields_like()
     result = augment_batch(fields, (), torch.Generator().manual_seed(1))
     assert all(result[name] is values for name, values in fields.items())
+
+
+def test_a_constant_is_added_to_the_phase_of_each_interferogram_before_it_is_wrapped() -> None:
+    fields = fields_like(6)
+    result = augment_batch(fields, ("phase-offset",), torch.Generator().manual_seed(5))
+    phase, before = result["insar_difference"], fields["insar_difference"]
+    added = torch.atan2((phase - before).sin(), (phase - before).cos())
+    constants = []
+    for sample in range(6):
+        for step in range(3):
+            here = added[sample, step][fields["valid"][sample, step]]
+            assert (here - here[0]).sin().abs().max() < 1e-5  # one constant for the whole image
+            constants.append(float(here[0]))
+    assert len({round(value, 3) for value in constants}) == 18
+    assert phase.abs().max() <= math.pi + 1e-6
+    assert not phase[~fields["valid"]].any()  # no data stays no data
+    for name in fields.keys() - {"insar_difference"}:
+        assert torch.equal(result[name].nan_to_num(-1), fields[name].nan_to_num(-1)), name
+    # what the model sees is turned by the constant: sine and cosine of one angle
+    assert torch.allclose(
+        phase.sin()[0, 0][fields["valid"][0, 0]],
+        (before[0, 0] + constants[0]).sin()[fields["valid"][0, 0]],
+        atol=1e-5,
+    )
+
+
+def test_exchanged_dates_turn_the_phase_around_and_keep_the_labels() -> None:
+    fields = fields_like(40)
+    result = augment_batch(fields, ("time-reversal",), torch.Generator().manual_seed(5))
+    turned = torch.tensor(
+        [not torch.equal(result["insar_difference"][i], fields["insar_difference"][i]) for i in range(40)]
+    )
+    assert 8 < turned.sum() < 32
+    assert torch.equal(result["insar_difference"][turned], -fields["insar_difference"][turned])
+    for name in ("surface_pressure", "total_column_water_vapour"):
+        first, second = f"primary_date_{name}", f"secondary_date_{name}"
+        for one, other in ((first, second), (second, first)):
+            assert torch.equal(result[one][turned].nan_to_num(-1), fields[other][turned].nan_to_num(-1))
+            assert torch.equal(result[one][~turned].nan_to_num(-1), fields[one][~turned].nan_to_num(-1))
+    for name in ("mask", "valid", "insar_coherence", "dem", "inside"):
+        assert torch.equal(result[name], fields[name]), name
+    # so the difference of the atmosphere changes its sign as the phase does
+    name = "total_column_water_vapour"
+    change, before = (one[f"secondary_date_{name}"] - one[f"primary_date_{name}"] for one in (result, fields))
+    assert torch.equal(change[turned].nan_to_num(-1), -(before[turned].nan_to_num(1)))
+
+
+@pytest.mark.parametrize("aspect", [1.0, 0.44])
+def test_a_rotation_in_metres_keeps_circles_circles(aspect: float) -> None:
+    """A disk on the ground is an ellipse of pixels at high latitude, and stays the same ellipse."""
+    size = 129
+    down, across = torch.meshgrid(*[torch.arange(size) - size // 2] * 2, indexing="ij")
+    disk = ((across * aspect) ** 2 + down**2 < 20**2).to(torch.uint8)
+    # a bar along one axis tells whether it was turned at all
+    bar = (disk.bool() & (down.abs() < 4)).to(torch.uint8)
+    shape = (8, 1, size, size)
+    fields = {
+        "insar_difference": torch.full(shape, 0.5),
+        "insar_coherence": torch.full(shape, 100.0),
+        "dem": torch.ones(shape),
+        "valid": torch.ones(shape, dtype=torch.bool),
+        "inside": torch.ones(shape, dtype=torch.bool),
+        "mask": disk.expand(shape),
+    }
+    options = {"aspect": torch.full((8,), aspect), "rotation": "metric"}
+    turned, bars = (
+        augment_batch({**fields, "mask": mask.expand(shape)}, ("rotation",),
+                      torch.Generator().manual_seed(3), **options)["mask"]
+        for mask in (disk, bar)
+    )  # fmt: skip
+    assert (turned != disk).float().mean() < 0.003  # the edge of the disk alone
+    assert (bars != bar).flatten(1).any(1).sum() >= 3
+    if aspect != 1:  # in pixels it becomes another figure
+        plain = augment_batch(fields, ("rotation",), torch.Generator().manual_seed(3), rotation="full")
+        assert (plain["mask"] != disk).float().mean() > 0.01
+
+
+def test_augmentations_beyond_the_papers_leave_its_draws_as_they_are() -> None:
+    fields = fields_like(4)
+    one, more = (
+        draw_transforms(4, names, torch.Generator().manual_seed(1), steps=3)
+        for names in (AUGMENTATIONS, (*AUGMENTATIONS, "phase-offset", "time-reversal"))
+    )
+    assert torch.equal(one.affine, more.affine)
+    assert torch.equal(one.blur_sigma, more.blur_sigma)
+    assert one.phase_offset is None
+    assert one.is_reversed is None
+    assert augment_batch(fields, (), torch.Generator())["insar_difference"] is fields["insar_difference"]

@@ -35,7 +35,8 @@ from hephaestus_baselines.training.inference import (
     to_channels_last,
     translate_reader_errors,
 )
-from hephaestus_baselines.training.trainer import cosine_schedule, train_model
+from hephaestus_baselines.training.schedule import cosine_schedule
+from hephaestus_baselines.training.trainer import train_model
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.progress import NullListener
 from hephaestus_build.dataset.splits import SplitPart

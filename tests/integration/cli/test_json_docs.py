@@ -263,6 +263,9 @@ def test_the_benchmark(tmp_path: Path, run: Session, monkeypatch: pytest.MonkeyP
     finished = run("benchmark run", *where)
     run("benchmark plan", "paper", *where[1:])  # a preset whose duration the paper states
     run("benchmark tables", *where)
+    grid_folder = tmp_path / "results" / "tiny"
+    same = run("benchmark difference", grid_folder, grid_folder)["differences"]
+    assert {one["gap"]["value"] for one in same} <= {0, None}
     key = finished["runs"][0]["key"]
     best = tmp_path / "results" / "tiny" / "runs" / key / "best.ckpt"
     cube = next((tmp_path / "cubes").glob("*.zarr"))
