@@ -387,7 +387,8 @@ class TrainingBenchmark:
         """Return the rate of a loop over the published reading pattern: read, stack, copy, step, wait."""
         items = windows.items[recipe.series]
         published = PublishedDataset(windows.layout, items, windows.shape, bare=False, size=recipe.size)
-        step = self._make_step(recipe, "32-true")
+        # it hands over the wrapped phase itself
+        step = self._make_step(recipe.model_copy(update={"phase": "angle", "looks": 1}), "32-true")
         reading = iter(DataLoader(published, batch_size=2))
 
         def run() -> None:

@@ -327,7 +327,7 @@ def test_the_preparation_is_one_graph_for_a_compiler(caplog: pytest.LogCaptureFi
         one, two = (preparation.prepare_training(batch, step) for preparation in (eager, compiled))
         for name, values in one.items():
             torch.testing.assert_close(two[name], values, rtol=1e-6, atol=1e-6, msg=name)
-    assert caplog.text == ""
+    assert "without compiling" not in caplog.text
 
 
 def test_a_compiler_that_fails_is_said_in_one_line_and_nothing_else_changes(
