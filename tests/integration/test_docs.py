@@ -157,10 +157,10 @@ def test_python_on_a_page_runs(page: str) -> None:
 def test_the_loader_works_in_ones_own_training(work: Path) -> None:
     pytest.importorskip("torch")
     seen = run_page("docs/training.md")
-    # a series of each kind, one of them with deformation
-    assert seen["images"].shape == (2, 27, 512, 512)
+    # a series of each kind from each of the two cubes
+    assert seen["images"].shape == (4, 27, 512, 512)
     assert seen["images"].isfinite().all()
-    assert sorted(seen["label"].tolist()) == [0, 1]
+    assert sorted(seen["label"].tolist()) == [0, 0, 1, 1]
     assert seen["mask"].any((1, 2)).tolist() == seen["label"].bool().tolist()
     assert (work / "sample.png").stat().st_size > 10_000
     # the loop of others has trained on windows of the same cubes
