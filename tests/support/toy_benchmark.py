@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import date, timedelta
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
 import yaml
 
 import toy_cube
+from hephaestus_build.cli import run_console_script
 
 FRAME = toy_cube.FRAME
 #: First primary date in each of train, validation and test of the split strict-temporal.
@@ -60,3 +63,20 @@ def tiny_preset(path: Path, **changes: object) -> Path:
     """Write the tiny grid of runs as YAML, with `changes` applied."""
     path.write_text(yaml.safe_dump({**TINY, **changes}), encoding="utf-8")
     return path
+
+
+def hephaestus(*arguments: object) -> int:
+    """Run a command as the console script does; return its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["hephaestus", *map(str, arguments)])
+        try:
+            run_console_script()
+        except SystemExit as ended:
+            return int(ended.code or 0)
+    return 0
+
+
+def run(home: Path, *options: object) -> list[object]:
+    """Return the command that runs the tiny grid in a folder."""
+    places = ["--cubes", home / "cubes", "--results", home / "results"]
+    return ["benchmark", "run", home / "tiny.yaml", *places, *options]

@@ -9,8 +9,9 @@ import typer
 
 from hephaestus_baselines.cli.difference import difference
 from hephaestus_baselines.cli.kinds import probe
-from hephaestus_baselines.cli.models import detectability, predict
+from hephaestus_baselines.cli.models import detectability, export_model, predict
 from hephaestus_baselines.cli.runs import plan, run, tables
+from hephaestus_baselines.cli.submissions import score, template
 
 app = typer.Typer(
     help="Train and score models on the cubes, and map their predictions.",
@@ -18,5 +19,5 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-for command in (run, plan, tables, difference, predict, probe, detectability):
+for command in (run, plan, tables, difference, predict, probe, detectability, export_model, score, template):
     app.command()(command)

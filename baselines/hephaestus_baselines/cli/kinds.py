@@ -136,13 +136,13 @@ def _open_recipe(
     (known, *_) = read_preset("probes").make_recipes(**({"model": encoder} if encoder else {}), **changes)
     if checkpoint is None:
         return known, None
-    from hephaestus_baselines.mapping.predict_frame import require_checkpoint
     from hephaestus_baselines.probes.frozen_encoder import encoder_of_trained
+    from hephaestus_baselines.training.exported_model import require_model
     from hephaestus_baselines.training.inference import load_trained_model
 
     if changes:
         raise UsageError("a checkpoint brings its own settings; leave out --set and --weights")
-    require_checkpoint(checkpoint)
+    require_model(checkpoint)
     trained = load_trained_model(checkpoint, device, unsealed=unsealed)
     passes = {"epochs": known.epochs, "workers": 0}
     return trained.recipe.model_copy(update=passes), encoder_of_trained(trained)

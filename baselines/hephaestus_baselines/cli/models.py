@@ -1,4 +1,4 @@
-"""``hephaestus benchmark predict`` and ``detectability``: what one trained model finds."""
+"""``hephaestus benchmark predict``, ``detectability`` and ``export-model``: one trained model."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from hephaestus_baselines.cli.cubes import select_benchmark_cubes
 from hephaestus_baselines.cli.options import (
     BenchmarkCubesOption,
     BenchmarkSimulatedOption,
+    CheckpointOption,
     DeviceOption,
+    ModelOption,
     UncheckedOption,
     UnsealedOption,
+    choose_model_path,
 )
 from hephaestus_build.cli.console import (
     err,
@@ -42,7 +45,8 @@ _DATE_FORMATS = ["%Y-%m-%d", "%Y%m%d"]
 
 def predict(
     frame: Annotated[str, typer.Argument(help="Frame id, volcano with a single frame, or path of a cube.")],
-    checkpoint: Annotated[Path, typer.Option(help="Checkpoint: best.ckpt in the folder of a run.")],
+    checkpoint: CheckpointOption = None,
+    model: ModelOption = None,
     pairs: Annotated[
         list[str] | None, typer.Option(help="Only this pair, such as 20200101_20200113; may be repeated.")
     ] = None,
@@ -65,6 +69,7 @@ def predict(
     from hephaestus_baselines.mapping.predict_frame import PairFilter
     from hephaestus_baselines.mapping.predict_frame import predict_frame_maps as predict_frame
 
+    chosen = choose_model_path(checkpoint, model)
     settings = load_settings(data_dir=data_dir)
     wanted = PairFilter(tuple(Pair.parse(name) for name in pairs or ()), since.date() if since else None, new)
     cube = _find_cube_to_map(frame, settings)
@@ -72,7 +77,7 @@ def predict(
     written = []
     with show_progress() as listener:
         maps = predict_frame(
-            checkpoint,
+            chosen,
             cube,
             folder,
             wanted,
@@ -93,7 +98,8 @@ def predict(
 
 
 def detectability(
-    checkpoint: Annotated[Path, typer.Option(help="Checkpoint: best.ckpt in the folder of a run.")],
+    checkpoint: CheckpointOption = None,
+    model: ModelOption = None,
     cubes: BenchmarkCubesOption = None,
     simulated: BenchmarkSimulatedOption = False,
     mixed: MixedOption = False,
@@ -121,14 +127,14 @@ def detectability(
     from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
     from hephaestus_baselines.detectability.detectability_report import write_detectability
     from hephaestus_baselines.detectability.injection_experiment import measure_detectability
-    from hephaestus_baselines.mapping.predict_frame import require_checkpoint
+    from hephaestus_baselines.training.exported_model import require_model
 
-    require_checkpoint(checkpoint)
+    chosen = require_model(choose_model_path(checkpoint, model))
     settings = load_settings(data_dir=data_dir)
     taken = select_benchmark_cubes(settings, cubes, simulated=simulated, mixed=mixed)
     with show_progress() as listener:
         report, injected = measure_detectability(
-            checkpoint,
+            chosen,
             {store.stem: store for store in taken.stores},
             places=places,
             false_alarms=false_alarms,
@@ -139,7 +145,7 @@ def detectability(
             checker=None if unchecked else CubeIntegrityChecker(None, listener),
             listener=listener,
         )
-    paths = write_detectability(to or checkpoint.parent / "detectability", report, injected)
+    paths = write_detectability(to or chosen.parent / "detectability", report, injected)
     if not report.same_split:
         print_notice(
             f"the split of these cubes is not that of training: some interferograms of their {report.split} "
@@ -156,6 +162,39 @@ def detectability(
     _print_detectability(report)
     for path in paths:
         err.print(str(path))
+
+
+def export_model(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    out_dir: Annotated[
+        Path, typer.Option("--out", help="Folder to write; an earlier exported model there is replaced.")
+    ],
+    license_id: Annotated[
+        str, typer.Option("--license", help="Identifier of the licence of the weights, for the model card.")
+    ] = "mit",
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Write the model of a run as a folder that predicts anywhere, with its scores and a model card."""
+    check_extra("baselines", "the benchmark")
+    from hephaestus_baselines.experiments.model_export import export_model_folder
+    from hephaestus_baselines.training.exported_model import hash_model, read_exported_model
+
+    paths = export_model_folder(run, out_dir, license_id=license_id)
+    exported = read_exported_model(out_dir)
+    if as_json:
+        print_json(
+            {
+                "model": exported.description.recipe.key,
+                "simulated": exported.description.simulated,
+                "sha256": hash_model(out_dir),
+                "folder": str(out_dir),
+                "files": [str(path) for path in paths],
+            }
+        )
+        return
+    for path in paths:
+        out.print(str(path))
+    err.print(f"exported; `hephaestus benchmark predict FRAME --model {out_dir}` uses it")
 
 
 def _print_detectability(report: DetectabilityReport) -> None:

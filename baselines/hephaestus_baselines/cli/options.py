@@ -61,6 +61,27 @@ UnsealedOption = Annotated[
 ]
 
 
+CheckpointOption = Annotated[Path | None, typer.Option(help="Checkpoint: best.ckpt in the folder of a run.")]
+ModelOption = Annotated[Path | None, typer.Option(help="Exported model: a folder of export-model.")]
+
+
+def choose_model_path(checkpoint: Path | None, model: Path | None) -> Path:
+    """Return the path of the model that ``--checkpoint`` or ``--model`` names.
+
+    Raises
+    ------
+    UsageError
+        If not exactly one is given, or a path of the wrong kind.
+    """
+    if (checkpoint is None) == (model is None):
+        raise UsageError("name one model: --checkpoint FILE of a run, or --model FOLDER of an exported one")
+    if model is not None and not model.is_dir():
+        raise UsageError(f"--model {model}: there is no such folder; --checkpoint takes the file of a run")
+    if checkpoint is not None and checkpoint.is_dir():
+        raise UsageError(f"--checkpoint {checkpoint} is a folder; --model takes that of an exported model")
+    return model or checkpoint or Path()
+
+
 def parse_part(text: str) -> tuple[int, int]:
     """Parse ``i/n`` into (i, n).
 

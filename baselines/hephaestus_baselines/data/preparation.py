@@ -119,7 +119,7 @@ class PreparedData:
 
 
 def prepare_data(
-    cubes: Path,
+    cubes: Path | Sequence[Path],
     *,
     split: str = "strict-temporal",
     series: bool = False,
@@ -131,6 +131,7 @@ def prepare_data(
     limit: int | None = None,
     results: Path | None = None,
     mixed: bool = False,
+    measure: bool = True,
     threads: int = 2,
     whole: CubeIntegrityChecker | None = None,
     listener: ProgressListener | None = None,
@@ -139,8 +140,8 @@ def prepare_data(
 
     Parameters
     ----------
-    cubes : pathlib.Path
-        Folder of published cubes.
+    cubes : pathlib.Path or sequence of pathlib.Path
+        Folder of published cubes, or the cubes themselves.
     split : str
         Name of a split rule.
     series : bool
@@ -162,6 +163,9 @@ def prepare_data(
         Folder where the statistics are stored (``statistics/<split>.json``); not stored by default.
     mixed : bool
         Whether real and simulated cubes may be mixed.
+    measure : bool
+        Whether statistics are measured, which takes a reading of all training samples; without them nothing
+        can be normalised.
     threads : int
         Number of products to process at once.
     whole : CubeIntegrityChecker, optional
@@ -183,9 +187,11 @@ def prepare_data(
     if tiling not in TILING_MODES:
         raise UsageError(f"there is no tiling mode {tiling!r}; choose {', '.join(TILING_MODES)}")
     rule = split_rule(split)
-    stores = {path.stem: resolve_pin(path) for path in sorted(cubes.glob("*.zarr"))}
+    paths = cubes.glob("*.zarr") if isinstance(cubes, Path) else cubes
+    stores = {path.stem: resolve_pin(path) for path in sorted(paths)}
+    where = cubes if isinstance(cubes, Path) else f"these {len(stores)} cubes"
     if not stores:
-        raise HephaestusError(f"there is no cube in {cubes}; `hephaestus build FRAME` builds one")
+        raise HephaestusError(f"there is no cube in {where}; `hephaestus build FRAME` builds one")
     are_simulated(stores.values(), mixed=mixed)
     if whole:
         for store in stores.values():
@@ -219,7 +225,7 @@ def prepare_data(
         members[part] = _evenly_spaced([group for group in certain if shaken.isdisjoint(group)], limit)
         if not members[part]:
             raise HephaestusError(
-                f"the {part} part of the split {split} is empty with the cubes in {cubes}; build further "
+                f"the {part} part of the split {split} is empty with the cubes in {where}; build further "
                 "frames or dates with `hephaestus build`, or choose another split (`hephaestus splits list`)"
             )
     items = {
@@ -242,7 +248,9 @@ def prepare_data(
         split=made,
         stores=stores,
         generations={frame: _generation_label(store) for frame, store in stores.items()},
-        statistics=_update_statistics(made, stores, results, threads, listener),
+        statistics=_update_statistics(made, stores, results, threads, listener)
+        if measure
+        else ChannelStatistics(made.name, made.sha256, bool(simulated), {}, {}),
         items=items,
         is_simulated=bool(simulated),
         coverage=summarize_coverage(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import zlib
 from collections import defaultdict
@@ -33,6 +32,7 @@ from hephaestus_baselines.detectability.source_placement import (
     read_radar_geometry,
 )
 from hephaestus_baselines.evaluation.predictions import MIN_DATA_SHARE, item_probability
+from hephaestus_baselines.training.exported_model import hash_model
 from hephaestus_baselines.training.inference import (
     TrainedModel,
     count_histograms_on_device,
@@ -89,7 +89,7 @@ def measure_detectability(
     Parameters
     ----------
     checkpoint : pathlib.Path
-        ``best.ckpt`` of a run.
+        ``best.ckpt`` of a run, or the folder of an exported model.
     stores : mapping of frame id to pathlib.Path
         Published cubes.
     places : int
@@ -140,7 +140,7 @@ def measure_detectability(
         simulated=quiet.is_simulated,
         trained_on_simulated=trained.trained_on_simulated,
         model=trained.recipe.key,
-        checkpoint=hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        checkpoint=hash_model(checkpoint),
         task=trained.recipe.task,
         steps=trained.recipe.steps,
         split=quiet.split_name,

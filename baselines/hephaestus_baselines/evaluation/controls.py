@@ -15,13 +15,23 @@ from typing import Literal
 
 import numpy as np
 
+from hephaestus_baselines.config.run_config import Recipe
 from hephaestus_baselines.data.dataset_items import KnownInterferogram, WindowKey
+from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.evaluation.predictions import PredictedItem, Predictions
 from hephaestus_build.core.frames import Pair
 
 ControlName = Literal["frame prior", "persistence", "place of the crop"]
 #: Interferograms of a frame that `persistence` remembers.
 REMEMBERED = 10
+
+
+def make_controls(recipe: Recipe, prepared: PreparedData) -> dict[str, Callable[[PredictedItem], float]]:
+    """Return the controls that are computed for a run, by name."""
+    found = {"frame prior": frame_prior(prepared.known), "persistence": persistence(prepared.known)}
+    if recipe.tiling == "label-centred":
+        found["place of the crop"] = place_of_crop(prepared.shapes)
+    return found
 
 
 def frame_prior(known: Iterable[KnownInterferogram]) -> Callable[[PredictedItem], float]:

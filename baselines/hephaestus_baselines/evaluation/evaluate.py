@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from hephaestus_baselines.evaluation.alarms import detect_events, trace_alarm_curve
 from hephaestus_baselines.evaluation.bootstrap import RESAMPLES, bootstrap_gaps, bootstrap_intervals
@@ -38,6 +38,7 @@ def evaluate_predictions(
     pixel_controls: Mapping[str, tuple[Predictions, Predictions]] | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    units: Sequence[ScoringUnit] | None = None,
 ) -> Assessment:
     """Choose thresholds on `validation`, and score both parts with them, beside controls.
 
@@ -53,6 +54,8 @@ def evaluate_predictions(
         Seed of the bootstrap intervals.
     resamples : int
         Number of bootstrap resamples.
+    units : sequence of str, optional
+        Units to score, ``interferograms`` among them; by default all of the task.
 
     Raises
     ------
@@ -64,8 +67,8 @@ def evaluate_predictions(
             f"{validation.part} of {validation.source.model} and {test.part} of {test.source.model} do not "
             "go together: give validation and test of one run"
         )
-    units: dict[ScoringUnit, UnitScores] = {}
-    for unit in UNITS_BY_TASK[test.source.task]:
+    scored: dict[ScoringUnit, UnitScores] = {}
+    for unit in units or UNITS_BY_TASK[test.source.task]:
         seen, unseen = cases_by_unit(validation, unit), cases_by_unit(test, unit)
         threshold = choose_threshold(seen, unit)
         against: dict[str, tuple[Predictions, Predictions]] = {}
@@ -74,7 +77,7 @@ def evaluate_predictions(
         else:
             for name, score in (controls or {}).items():
                 against[name] = predict_control(name, score, seen), predict_control(name, score, unseen)
-        units[unit] = UnitScores(
+        scored[unit] = UnitScores(
             threshold=threshold,
             validation=score_predictions(seen, threshold),
             test=score_predictions(unseen, threshold),
@@ -86,10 +89,10 @@ def evaluate_predictions(
                 for name, found in against.items()
             },
         )
-    alarms = units["interferograms"].threshold
+    alarms = scored["interferograms"].threshold
     known, interferograms = validation.by_interferogram(), test.by_interferogram()
     return Assessment(
-        units=units,
+        units=scored,
         false_alarms=count_false_alarms(test, alarms),
         same_places=score_same_places(test),
         events=detect_events(interferograms, alarms.value),

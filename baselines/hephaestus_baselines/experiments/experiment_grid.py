@@ -17,7 +17,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -30,7 +30,7 @@ from hephaestus_baselines.config.run_config import Preset, Recipe, fold_family
 from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
 from hephaestus_baselines.data.pinned_cubes import pin_cubes, try_lock_folder
 from hephaestus_baselines.data.preparation import PreparedData, prepare_data
-from hephaestus_baselines.evaluation.controls import frame_prior, persistence, place_of_crop
+from hephaestus_baselines.evaluation.controls import make_controls
 from hephaestus_baselines.evaluation.evaluate import evaluate_predictions
 from hephaestus_baselines.evaluation.item_controls import ITEM_CONTROLS_FILE, ItemControls
 from hephaestus_baselines.evaluation.pixel_controls import (
@@ -38,7 +38,7 @@ from hephaestus_baselines.evaluation.pixel_controls import (
     pixel_control_file,
     predict_pixel_controls,
 )
-from hephaestus_baselines.evaluation.predictions import PredictedItem, Predictions
+from hephaestus_baselines.evaluation.predictions import Predictions
 from hephaestus_baselines.evaluation.result_schema import (
     PartCoverageRecord,
     RunResult,
@@ -560,14 +560,6 @@ def _train_and_evaluate(
     for temporary in _TEMPORARY_FILES:
         (home / temporary).unlink(missing_ok=True)
     return result
-
-
-def make_controls(recipe: Recipe, prepared: PreparedData) -> dict[str, Callable[[PredictedItem], float]]:
-    """Return the controls that are computed for a run, by name."""
-    found = {"frame prior": frame_prior(prepared.known), "persistence": persistence(prepared.known)}
-    if recipe.tiling == "label-centred":
-        found["place of the crop"] = place_of_crop(prepared.shapes)
-    return found
 
 
 def _record_coverage(prepared: PreparedData) -> dict[SplitPart, PartCoverageRecord]:

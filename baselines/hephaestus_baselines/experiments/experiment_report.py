@@ -8,9 +8,10 @@ from pathlib import Path
 
 from hephaestus_baselines.config.run_config import Recipe
 from hephaestus_baselines.evaluation.bootstrap import bootstrap_gaps
+from hephaestus_baselines.evaluation.controls import make_controls
 from hephaestus_baselines.evaluation.predictions import PredictedItem, Predictions
 from hephaestus_baselines.evaluation.result_schema import Gap, RunResult, ScoringUnit
-from hephaestus_baselines.experiments.experiment_grid import ExperimentGrid, make_controls
+from hephaestus_baselines.experiments.experiment_grid import ExperimentGrid
 from hephaestus_baselines.experiments.pooled_folds import group_folds, pool_folds
 from hephaestus_baselines.models.architectures import MODELS
 from hephaestus_baselines.reporting.aggregate_tables import TrainedControlGaps, make_result_tables

@@ -28,6 +28,7 @@ from hephaestus_baselines.mapping.map_store import (
     write_map_figure,
     write_map_geotiff,
 )
+from hephaestus_baselines.training.exported_model import hash_model, require_model
 from hephaestus_build import __version__
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
@@ -202,7 +203,7 @@ def predict_frame_maps(
     Parameters
     ----------
     checkpoint : pathlib.Path
-        ``best.ckpt`` of a run.
+        ``best.ckpt`` of a run, or the folder of an exported model.
     cube : pathlib.Path
         The frame's cube, opened read-only and pinned to its generation.
     folder : pathlib.Path
@@ -234,7 +235,7 @@ def predict_frame_maps(
     from hephaestus_baselines.training.inference import load_trained_model
 
     wanted, listener = wanted or PairFilter(), listener or NullListener()
-    trained = load_trained_model(require_checkpoint(checkpoint), device=device, unsealed=unsealed)
+    trained = load_trained_model(require_model(checkpoint), device=device, unsealed=unsealed)
     recipe = trained.recipe
     whole = None if unchecked else CubeIntegrityChecker(listener=listener)
     if whole and (cube / "zarr.json").is_file():
@@ -347,24 +348,9 @@ def _read_granules(store: Path) -> Mapping[str, Granule]:
     return Generation.from_path(store).read_inventory().granules if (store / PROVENANCE).exists() else {}
 
 
-def require_checkpoint(path: Path) -> Path:
-    """Return `path` if it is a file.
-
-    Raises
-    ------
-    UsageError
-        If there is no such file.
-    """
-    if not path.is_file():
-        raise UsageError(
-            f"there is no checkpoint at {path}; `hephaestus benchmark run` writes best.ckpt for each run"
-        )
-    return path
-
-
 def read_threshold(checkpoint: Path, recipe: Recipe) -> Threshold | None:
     """Return the threshold that a run chose; None unless its result is beside the checkpoint."""
-    path = checkpoint.parent / "result.json"
+    path = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "result.json"
     if not path.is_file():
         return None
     try:
@@ -382,7 +368,7 @@ def describe_model(trained: TrainedModel, checkpoint: Path) -> dict[str, str | b
     return {
         "model": trained.recipe.key,
         "task": trained.recipe.task,
-        "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "checkpoint": hash_model(checkpoint),
         "learnt_from_simulated": trained.trained_on_simulated,
     }
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from hephaestus_baselines.mapping.predict_frame import describe_model, predict_pairs, require_checkpoint
+from hephaestus_baselines.mapping.predict_frame import describe_model, predict_pairs
+from hephaestus_baselines.training.exported_model import require_model
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.extras import check_extra
 from hephaestus_build.core.frames import Pair
@@ -27,7 +28,7 @@ class CheckpointPredictor:
     trained : TrainedModel
         The model, with its run's configuration and channel statistics.
     checkpoint : pathlib.Path
-        The file from which the model was read.
+        The file or folder from which the model was read.
     """
 
     def __init__(self, trained: TrainedModel, checkpoint: Path) -> None:
@@ -67,7 +68,7 @@ def open_checkpoint_predictor(checkpoint: Path, *, device: str = "auto") -> Chec
     Parameters
     ----------
     checkpoint : pathlib.Path
-        ``best.ckpt`` of a run; its seal is verified before the content is used.
+        ``best.ckpt`` of a run, or the folder of an exported model; either is verified before it is used.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
 
@@ -79,4 +80,4 @@ def open_checkpoint_predictor(checkpoint: Path, *, device: str = "auto") -> Chec
     check_extra("baselines", "a prediction")
     from hephaestus_baselines.training.inference import load_trained_model
 
-    return CheckpointPredictor(load_trained_model(require_checkpoint(checkpoint), device=device), checkpoint)
+    return CheckpointPredictor(load_trained_model(require_model(checkpoint), device=device), checkpoint)

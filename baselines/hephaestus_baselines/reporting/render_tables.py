@@ -96,7 +96,7 @@ def render_markdown(document: TablesDocument) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _escape_formula(text: str) -> str:
+def escape_formula(text: str) -> str:
     """Escape a text that a spreadsheet would evaluate as a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
@@ -194,16 +194,16 @@ def _csv_lines(document: TablesDocument, table: ScoreTable) -> Iterable[dict[str
                 "unit": table.unit,
                 "input": "series" if row.series else "single",
                 "kind": row.kind,
-                "model": _escape_formula(row.model),
+                "model": escape_formula(row.model),
                 "atmosphere": "" if row.atmosphere is None else str(row.atmosphere).lower(),
-                "variant": _escape_formula(row.variant),
+                "variant": escape_formula(row.variant),
                 "deformation": "",
                 "score": name,
                 "seeds": cell.seeds if row.kind == "model" else "",
                 "best_control": row.gap.control if row.gap and row.gap.score == name else "",
                 **{key: "" if math.isnan(value) else repr(value) for key, value in figures.items()},
-                "undefined": _escape_formula(cell.undefined),
-                "split": _escape_formula(document.split),
+                "undefined": escape_formula(cell.undefined),
+                "split": escape_formula(document.split),
                 "split_sha256": document.split_sha256,
             }
 
@@ -217,13 +217,13 @@ def _detection_csv_lines(document: TablesDocument, found: KindDetection) -> Iter
             "unit": "interferograms",
             "input": "series" if found.series else "single",
             "kind": "model",
-            "model": _escape_formula(found.model),
+            "model": escape_formula(found.model),
             "atmosphere": str(found.atmosphere).lower(),
-            "variant": _escape_formula(found.variant),
+            "variant": escape_formula(found.variant),
             "deformation": f"{found.kind}: {found.name}",
             "score": name,
             **{key: "" if math.isnan(value) else repr(value) for key, value in figures.items()},
-            "split": _escape_formula(document.split),
+            "split": escape_formula(document.split),
             "split_sha256": document.split_sha256,
         }
 
@@ -265,7 +265,7 @@ def _effect_csv_lines(document: TablesDocument) -> Iterable[dict[str, Any]]:
     """Yield the effects of the atmosphere, as gaps, and parameters and hours, as scores."""
     known = {
         "simulated": str(document.simulated).lower(),
-        "split": _escape_formula(document.split),
+        "split": escape_formula(document.split),
         "split_sha256": document.split_sha256,
     }
     for one in document.atmosphere:
@@ -275,9 +275,9 @@ def _effect_csv_lines(document: TablesDocument) -> Iterable[dict[str, Any]]:
             "unit": one.unit,
             "input": "series" if one.series else "single",
             "kind": "effect of the atmosphere",
-            "model": _escape_formula(one.model),
+            "model": escape_formula(one.model),
             "atmosphere": "true",
-            "variant": _escape_formula(one.form),
+            "variant": escape_formula(one.form),
             "score": one.score,
             "seeds": len(one.seeds),
             **{key: "" if math.isnan(value) else repr(value) for key, value in gaps.items()},
@@ -291,7 +291,7 @@ def _effect_csv_lines(document: TablesDocument) -> Iterable[dict[str, Any]]:
                 "task": cost.task,
                 "input": "series" if cost.series else "single",
                 "kind": "cost",
-                "model": _escape_formula(cost.model),
+                "model": escape_formula(cost.model),
                 "atmosphere": str(cost.atmosphere).lower(),
                 "score": name,
                 "mean": "" if math.isnan(value) else repr(value),

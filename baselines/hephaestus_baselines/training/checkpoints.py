@@ -18,12 +18,15 @@ from typing import Any, BinaryIO
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from hephaestus_baselines.config.run_config import Recipe
 from hephaestus_build.core.atomic_io import write_atomic
 from hephaestus_build.core.embedded_hash import MissingHashError, add_zip_hash, check_zip_hash
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_text import sanitize_text
 
 #: Key of the :class:`CheckpointMetadata`, as plain values, beside Lightning's own keys.
@@ -31,6 +34,9 @@ METADATA_KEY = "hephaestus"
 #: Bytes of the pickle in a checkpoint, which lists every tensor; real models need less than 1 MB.
 _MAX_PICKLE_BYTES = 16 << 20
 _MAX_MEMBERS = 100_000
+#: Bytes of the list of arrays in weights of the format safetensors; the largest model here needs 60 kB.
+_MAX_HEADER_BYTES = 4 << 20
+_SAFETENSORS_TYPES = {torch.float32: "F32", torch.int64: "I64"}
 #: Plain values in a checkpoint's metadata; enough for 10,000 epochs.
 _MAX_METADATA_VALUES = 200_000
 _MAX_TEXT_LENGTH = 10_000  # characters of one string in the metadata
@@ -263,6 +269,51 @@ def load_weights(model: nn.Module, weights: Mapping[Any, Any]) -> None:
         if given.untyped_storage().nbytes() < given.numel() * given.element_size():
             raise ValueError(f"{name} has fewer values than its shape needs")
     model.load_state_dict(weights)
+
+
+def load_safetensors_weights(model: nn.Module, content: bytes) -> None:
+    """Load weights in the format safetensors; names, shapes and types are compared before any is decoded.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The model whose arrays the file must hold.
+    content : bytes
+        Content of the file.
+
+    Raises
+    ------
+    ValueError
+        If it is not of that format, or an array is missing, unknown, or of another shape or type.
+    """
+    _check_safetensors_header(content, model.state_dict())
+    try:
+        weights = load_safetensors(content)
+    except SafetensorError as error:
+        raise ValueError(f"its weights cannot be read ({sanitize_text(error, 100)})") from error
+    load_weights(model, weights)
+
+
+def _check_safetensors_header(content: bytes, wanted: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless weights in the format safetensors list exactly the arrays of a model."""
+    size = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or not 2 <= size <= min(_MAX_HEADER_BYTES, len(content) - 8):
+        raise ValueError("its list of weights is too long, or cut off")
+    header = parse_json(content[8 : 8 + size], limit=_MAX_HEADER_BYTES)
+    if not isinstance(header, dict):
+        raise ValueError("it has no list of weights")
+    header.pop("__metadata__", None)
+    if header.keys() != wanted.keys():
+        strange = sanitize_text(next(iter(header.keys() ^ wanted.keys())), 100)
+        raise ValueError(f"{strange} is only in one of recipe and weights")
+    for name, mine in wanted.items():
+        given = header[name]
+        shape, dtype = (given.get("shape"), given.get("dtype")) if isinstance(given, dict) else (None, None)
+        if shape != list(mine.shape) or dtype != _SAFETENSORS_TYPES.get(mine.dtype):
+            raise ValueError(
+                f"{name} is {sanitize_text(dtype, 10)} of the shape {sanitize_text(shape, 60)}, not "
+                f"{_SAFETENSORS_TYPES.get(mine.dtype)} of {list(mine.shape)}"
+            )
 
 
 def _shorten_error(error: Exception) -> str:

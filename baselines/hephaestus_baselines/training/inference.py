@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +35,11 @@ from hephaestus_baselines.training.checkpoints import (
     METADATA_KEY,
     CheckpointMetadata,
     DamagedCheckpointError,
+    load_safetensors_weights,
     load_weights,
     read_checkpoint,
 )
+from hephaestus_baselines.training.exported_model import read_exported_model
 from hephaestus_build.core.concurrency import exit_with_parent
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.plain_text import sanitize_text
@@ -120,12 +122,14 @@ class TrainedModel:
             return logits_to_probability(self.model(to_channels_last(stack(fields))))
 
 
-def load_trained_model(checkpoint: Path, device: str = "auto", *, unsealed: bool = False) -> TrainedModel:
-    """Read a checkpoint of :func:`~hephaestus_baselines.training.trainer.train_model`; no code in it runs.
+def load_trained_model(path: Path, device: str = "auto", *, unsealed: bool = False) -> TrainedModel:
+    """Read a trained model: a checkpoint, or the folder of an exported model; no code in it runs.
 
     Parameters
     ----------
-    checkpoint : pathlib.Path
+    path : pathlib.Path
+        Checkpoint of :func:`~hephaestus_baselines.training.trainer.train_model`, or a folder that
+        ``hephaestus benchmark export-model`` wrote.
     device : str
         Device of the model.
     unsealed : bool
@@ -134,31 +138,35 @@ def load_trained_model(checkpoint: Path, device: str = "auto", *, unsealed: bool
     Raises
     ------
     HephaestusError
-        If the checkpoint is missing, damaged, or was not written by this project.
+        If the model is missing, damaged, or was not written by this project.
     """
-    content = read_checkpoint(checkpoint, unsealed=unsealed)
+    target = resolve_device(device)
+    if path.is_dir():
+        exported = read_exported_model(path)
+        told = exported.description
+        return TrainedModel(
+            told.recipe,
+            _build_trained(
+                path, told.recipe, lambda model: load_safetensors_weights(model, exported.weights), target
+            ),
+            told.normalisation,
+            told.simulated,
+            told.split_sha256,
+            told.epoch,
+            told.validation_score,
+            selection_metric_name(told.recipe.task),
+            told.samples_per_second,
+        )
+    content = read_checkpoint(path, unsealed=unsealed)
     about: CheckpointMetadata = content[METADATA_KEY]
-    recipe, target = about.recipe, resolve_device(device)
-    channels = len(recipe.inputs.stacked_channels(recipe.steps))
-    weights = {
-        str(name).removeprefix("model."): values
-        for name, values in content["state_dict"].items()
-        if str(name).startswith("model.")
-    }
-    try:
-        if set(about.moments) != set(recipe.inputs.channels) or not about.history:
-            raise ValueError("its channels or epochs are not those of its recipe")
-        model = build_model(recipe.model, recipe.task, channels, size=recipe.size, looks=recipe.looks)
-        load_weights(model, weights)
-    except (RuntimeError, ValueError) as error:
-        raise DamagedCheckpointError(
-            f"{checkpoint} does not fit the model {recipe.model} of this version "
-            f"({sanitize_text(error, 200)}); train it again"
-        ) from error
+    recipe = about.recipe
+    weights = model_weights(content["state_dict"])
+    if set(about.moments) != set(recipe.inputs.channels) or not about.history:
+        raise _misfit(path, recipe, "its channels or epochs are not those of its recipe")
     last = about.history[-1]
     return TrainedModel(
         recipe,
-        model.to(memory_format=torch.channels_last).to(target).eval(),
+        _build_trained(path, recipe, lambda model: load_weights(model, weights), target),
         about.moments,
         about.simulated,
         about.split_sha256,
@@ -166,6 +174,35 @@ def load_trained_model(checkpoint: Path, device: str = "auto", *, unsealed: bool
         last.validation_score,
         selection_metric_name(recipe.task),
         float(np.median([row.samples_per_second for row in about.history])),
+    )
+
+
+def model_weights(state: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the arrays of the model, by name, from the state that a checkpoint holds."""
+    return {
+        str(name).removeprefix("model."): values
+        for name, values in state.items()
+        if str(name).startswith("model.")
+    }
+
+
+def _build_trained(
+    path: Path, recipe: Recipe, load: Callable[[nn.Module], None], target: torch.device
+) -> nn.Module:
+    """Return the model of a recipe with the weights of a file, ready to predict."""
+    channels = len(recipe.inputs.stacked_channels(recipe.steps))
+    try:
+        model = build_model(recipe.model, recipe.task, channels, size=recipe.size, looks=recipe.looks)
+        load(model)
+    except (RuntimeError, ValueError) as error:
+        raise _misfit(path, recipe, error) from error
+    return model.to(memory_format=torch.channels_last).to(target).eval()
+
+
+def _misfit(path: Path, recipe: Recipe, why: object) -> DamagedCheckpointError:
+    return DamagedCheckpointError(
+        f"{path} does not fit the model {recipe.model} of this version ({sanitize_text(why, 200)}); train it "
+        "again"
     )
 
 
@@ -295,10 +332,11 @@ def make_collector(
     """Return a collector of predictions for `items`."""
     split = prepared.split
     source = PredictionSource(recipe.task, recipe.key, split.name, split.sha256, prepared.is_simulated)
-    return PredictionCollector(source, part, [_make_predicted_item(item, prepared) for item in items])
+    return PredictionCollector(source, part, [make_predicted_item(item, prepared) for item in items])
 
 
-def _make_predicted_item(item: DatasetItem, prepared: PreparedData) -> PredictedItem:
+def make_predicted_item(item: DatasetItem, prepared: PreparedData) -> PredictedItem:
+    """Return the description of an item, independent of any model."""
     keys = [(item.frame, pair) for pair in item.pairs]
     known = [prepared.attributes.get(key, SampleAttributes("")) for key in keys]
     tile = item.tile

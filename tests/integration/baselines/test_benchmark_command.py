@@ -27,45 +27,17 @@ from hephaestus_baselines.config.run_config import read_preset
 from hephaestus_baselines.detectability.detectability_report import detectability_json_schema
 from hephaestus_baselines.evaluation.result_schema import RunResult
 from hephaestus_baselines.experiments.experiment_grid import RunOutcome, open_experiment_grid
-from hephaestus_build.cli import run_console_script
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Pair
-from toy_benchmark import FRAME, tiny_preset, toy_cubes
+from toy_benchmark import FRAME, hephaestus, run, tiny_preset, toy_cubes
 
 RESULT = "result.json"
-
-
-def hephaestus(*arguments: object) -> int:
-    """Run a command as the console script does; return its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["hephaestus", *map(str, arguments)])
-        try:
-            run_console_script()
-        except SystemExit as ended:
-            return int(ended.code or 0)
-    return 0
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Path:
-    """Folder with cubes, the tiny grid of runs, and its results."""
-    folder = tmp_path_factory.mktemp("home")
-    toy_cubes(folder / "cubes")
-    tiny_preset(folder / "tiny.yaml")
-    assert hephaestus(*run(folder)) == 0
-    return folder
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
     """Skip the pictures, which take longest and are the same in every grid."""
     monkeypatch.setattr(hephaestus_baselines.reporting.run_figures, "write_run_figures", lambda *_: [])
-
-
-def run(home: Path, *options: object) -> list[object]:
-    """Return the command that runs the tiny grid in a folder."""
-    places = ["--cubes", home / "cubes", "--results", home / "results"]
-    return ["benchmark", "run", home / "tiny.yaml", *places, *options]
 
 
 def results(home: Path) -> dict[Path, dict]:

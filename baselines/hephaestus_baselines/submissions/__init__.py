@@ -1,0 +1,1 @@
+"""Submissions: predictions of models made elsewhere, scored like our own runs and ranked beside them."""
