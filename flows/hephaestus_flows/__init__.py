@@ -9,6 +9,7 @@ from hephaestus_build.core.extras import check_extra
 from hephaestus_build.core.machine.home import find_home
 from hephaestus_build.core.machine.start import prepare_environment
 from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.download.network_environment import describe_ca_fault
 
 # before Prefect and NumPy are imported, which read the environment then
 prepare_environment()
@@ -33,6 +34,10 @@ elif find_home() is None and _IS_COMMAND:
         "hephaestus: Prefect keeps its database in the home folder, and this user has none (neither HOME nor "
         "the list of users names one): set PREFECT_HOME to a folder"
     )
+
+# read by Prefect's HTTP client as it is imported
+if _IS_COMMAND and (ca_fault := describe_ca_fault(["SSL_CERT_FILE"])):
+    sys.exit(f"hephaestus: {ca_fault}")
 
 if _IS_COMMAND:
     # commands that need its home say so themselves

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -53,14 +54,14 @@ def is_socks_package_missing() -> bool:
         return True
 
 
-def find_ca_variable() -> str:
-    """Return the variable that names the bundle of certificates in use; empty if none does."""
-    return next((name for name in _CA_VARIABLES if os.environ.get(name)), "")
+def find_ca_variable(names: Sequence[str] = _CA_VARIABLES) -> str:
+    """Return the first of some variables that names a bundle of certificates; empty if none does."""
+    return next((name for name in names if os.environ.get(name)), "")
 
 
-def describe_ca_fault() -> str:
+def describe_ca_fault(names: Sequence[str] = _CA_VARIABLES) -> str:
     """Return what is wrong with the bundle of certificates that a variable names; empty if nothing is."""
-    name = find_ca_variable()
+    name = find_ca_variable(names)
     if not name:
         return ""
     path = Path(os.environ[name])
@@ -85,6 +86,6 @@ def advise_on_authorities() -> str:
     """Return whose certificates are trusted, and how to trust others, after one that is not."""
     if name := find_ca_variable():
         return f"no authority in {sanitize_text(os.environ[name])}, which {name} names, has signed it"
-    if other := next((name for name in _OTHER_CA_VARIABLES if os.environ.get(name)), ""):
+    if other := find_ca_variable(_OTHER_CA_VARIABLES):
         return f"{other} is not read here: name its authorities in REQUESTS_CA_BUNDLE"
     return "REQUESTS_CA_BUNDLE names other authorities"

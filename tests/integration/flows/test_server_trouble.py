@@ -116,6 +116,17 @@ def test_an_address_at_which_nobody_answers(words, tmp_path):
     )
 
 
+@pytest.mark.parametrize("words", [WITHOUT_SERVER, SERVE], ids=["here", "serve"])
+@pytest.mark.parametrize(("content", "fault"), [(None, "does not exist"), ("x", "holds no certificates")])
+def test_certificates_that_are_lost_are_named(words, content, fault, tmp_path):
+    bundle = tmp_path / "ca.pem"
+    if content:
+        bundle.write_text(content)
+    code, lines = run(words, tmp_path, SSL_CERT_FILE=str(bundle))
+    assert code == 1
+    assert lines == [f"hephaestus: SSL_CERT_FILE names {bundle}, which {fault}: correct or unset it"]
+
+
 def test_the_short_form_ends_where_there_is_no_server(tmp_path):
     with free_port() as port:
         code, lines = run(SHORT_FORM, tmp_path, PREFECT_SERVER_API_PORT=str(port))
