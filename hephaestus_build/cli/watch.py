@@ -88,7 +88,7 @@ def watch(
                     summary.print(f"round {done // len(requests)}: ")
                     summary = BuildSummary()
         finally:  # it may be stopped
-            if rounds != 1:
+            if rounds != 1 and done:
                 begun = -(-done // len(requests))
                 total.print(f"watch: {count_of(begun, 'round')}, ", "build")
     raise typer.Exit(worst_exit_code(codes))

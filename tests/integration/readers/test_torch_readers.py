@@ -16,10 +16,9 @@ from stored_arrays import digest
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def test_the_published_reading_pattern_reads_a_series(cube, monkeypatch):
+def test_the_published_reading_pattern_reads_a_series(cube):
     """As Hephaestus Minicubes are trained on: whole frames of a series by date, stacked and cropped."""
     loader = import_reader("hephaestus_baselines.performance.loader_benchmark")
-    monkeypatch.setattr(loader, "WINDOW_SIZE", 64)
     primary, secondary = cube.slot(stored=True)
     steps = slice(secondary, secondary + loader.STEPS_PER_SERIES)  # pairs without data among them
     with xr.open_zarr(cube.link) as opened:
@@ -28,7 +27,7 @@ def test_the_published_reading_pattern_reads_a_series(cube, monkeypatch):
         }
     pairs = [Pair(days["primary_date"][primary], day) for day in days["secondary_date"][steps]]
     item = SimpleNamespace(members=[SimpleNamespace(pair=pair) for pair in pairs])
-    dataset = loader.PublishedDataset(cube.link, [item], (64, 64), bare=False)
+    dataset = loader.PublishedDataset(cube.link, [item], (64, 64), bare=False, size=64)
     images, masks = (tensor.numpy() for tensor in dataset[0])
     expected = []
     for name in loader.LOADER_CHANNELS:
