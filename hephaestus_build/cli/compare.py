@@ -20,6 +20,9 @@ from hephaestus_build.core.errors import wrap_unexpected_errors
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import show_progress
 
+#: Findings of a summary of ten lines.
+_MAX_FINDINGS = 4
+
 _CubeArgument = Annotated[
     str,
     typer.Argument(
@@ -80,20 +83,21 @@ def _table_row(pair: PairComparison) -> list[str]:
 
 
 def _summary(found: CubeComparison) -> dict[str, Any]:
+    """Return the rows of a summary of at most ten lines, its heading among them."""
     equal = sum(pair.is_equal for pair in found.pairs)
     rows = {
         "first": found.first,
         "second": found.second,
-        "pairs in both": f"{len(found.pairs)}, {equal} equal in everything",
-        "in one alone": f"{len(found.only_first)} in the first, {len(found.only_second)} in the second",
+        "in both": f"{count_of(len(found.pairs), 'pair')}, {equal} equal",
+        "in one": f"{len(found.only_first)} and {len(found.only_second)}",
     }
-    for expected, title in (False, "differs"), (True, "differs as expected"):
-        lines = [
-            f"{finding.where} {finding.what}" + (f" ({finding.expected})" if expected else "")
-            for finding in found.findings
-            if bool(finding.expected) is expected
-        ]
-        if lines:
-            rows[title] = "\n".join(lines)
+    lines = [
+        f"{finding.where} {finding.what}" + (f" (expected: {finding.expected})" if finding.expected else "")
+        for finding in found.findings
+    ]
+    if len(lines) > _MAX_FINDINGS:
+        lines[_MAX_FINDINGS - 1 :] = [f"and {len(lines) - _MAX_FINDINGS + 1} more: see --json"]
+    if lines:
+        rows["differs"] = "\n".join(lines)
     rows["verdict"] = "they agree" if found.agrees else "they differ"
     return rows
