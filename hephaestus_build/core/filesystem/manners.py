@@ -102,9 +102,10 @@ class FilesystemManners:
         HephaestusError
             If the folder cannot be written, or files and folders in it cannot be renamed.
         """
-        if self.write_error.startswith(_FULL):
+        errors = (self.write_error, self.rename_error, self.disk_error)
+        if full := next((error for error in errors if error.startswith(_FULL)), ""):
             raise HephaestusError(
-                f"{what}: {self.folder}: the disk is full or its quota used up ({self.write_error}): free "
+                f"{what}: {self.folder}: the disk is full or its quota used up ({full}): free "
                 f"some space (`hephaestus plan` says how much is needed) or set HEPHAESTUS_DATA_DIR to "
                 f"another folder"
             )

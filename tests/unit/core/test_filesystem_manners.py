@@ -53,7 +53,7 @@ def test_each_lack_is_found_and_said(tmp_path, monkeypatch, lack, number, attrib
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EROFS])
 def test_a_disk_that_fails_is_refused_before_anything_is_downloaded(tmp_path, monkeypatch, number) -> None:
     limit_calls(monkeypatch, tmp_path, DIRSYNC=number)
     found = probe_filesystem(tmp_path)
@@ -61,6 +61,20 @@ def test_a_disk_that_fails_is_refused_before_anything_is_downloaded(tmp_path, mo
     assert found.describe_lacks() == ()
     with pytest.raises(HephaestusError, match=r"^frame: .*cannot be brought to the disk"):
         found.require_usable("frame")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("call", ["DIRSYNC", "rename"])
+def test_a_disk_that_fills_during_the_trial_is_called_full(tmp_path, monkeypatch, call, number) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    if call == "rename":
+        monkeypatch.setattr(os, call, refuse)
+    else:
+        limit_calls(monkeypatch, tmp_path, **{call: number})
+    with pytest.raises(HephaestusError, match=r"^frame: .*the disk is full or its quota used up"):
+        probe_filesystem(tmp_path).require_usable("frame")
 
 
 def test_how_often_a_cube_is_written(tmp_path, monkeypatch) -> None:
