@@ -25,22 +25,11 @@ from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import NullListener, ProgressListener
-from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.schema import MASK_VARIABLES, cube_schema
+from hephaestus_build.sources.annotations.record import FLAGS
 
 #: Grids whose corners differ by no more are the same, degrees.
 GRID_TOLERANCE = 1e-6
-MASKS = ("deformation_mask", "activity_type_mask", "intensity_level_mask")
-FLAGS = (
-    "atmospheric_fringes",
-    "corrupted",
-    "glacier_fringes",
-    "image_artifacts",
-    "is_crowd",
-    "low_coherence",
-    "no_info",
-    "orbital_fringes",
-    "processing_error",
-)
 _TEXTS = ("phase", "caption", "unique_id", "confidence")
 _STRIPMAP = "_SM_"
 
@@ -308,7 +297,7 @@ def _compare_pair(
             return None
         return compare(first.pair_image(name, pair)[crops[0]], second.pair_image(name, pair)[crops[1]])
 
-    masks = {name: mask for name in MASKS if (mask := images(name, compare_masks)) is not None}
+    masks = {name: mask for name in MASK_VARIABLES if (mask := images(name, compare_masks)) is not None}
     differing = {}
     for name, (mine, theirs) in tables.items():
         values = tuple(_plain(table[cube.pairs[pair]]) for cube, table in ((first, mine), (second, theirs)))
@@ -378,7 +367,7 @@ def _pair_findings(first: ReadableCube, second: ReadableCube) -> Iterator[Findin
 
 def _missing_variables(first: ReadableCube, second: ReadableCube) -> Iterator[Finding]:
     atmosphere = [f"{axis}_{name}" for axis in AXES for name in ERA5_VARIABLE_NAMES]
-    for name in ("insar_difference", "insar_coherence", "dem", *MASKS, *atmosphere, *FLAGS, *_TEXTS):
+    for name in ("insar_difference", "insar_coherence", "dem", *MASK_VARIABLES, *atmosphere, *FLAGS, *_TEXTS):
         lacking = [where for where, cube in (("first", first), ("second", second)) if name not in cube]
         if lacking:
             yield Finding(name, f"missing in the {' and in the '.join(lacking)}")
@@ -411,7 +400,7 @@ def _mask_findings(
         if _STRIPMAP in frame
         else ""
     )
-    for name in MASKS:
+    for name in MASK_VARIABLES:
         masks = [one.masks[name] for one in compared if name in one.masks]
         differing = [mask for mask in masks if not mask.is_equal]
         if differing:

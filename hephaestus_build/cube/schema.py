@@ -16,6 +16,8 @@ StorageLayout = Literal["pair", "date", "frame", "epoch", "table", "overview", "
 
 #: Name of the grid mapping variable, in the root group and in `overview`.
 GRID_MAPPING = "spatial_ref"
+#: Masks of an annotated pair, drawn from the same outlines.
+MASK_VARIABLES = ("deformation_mask", "activity_type_mask", "intensity_level_mask")
 #: Dimensions that grow from one generation to the next.
 GROWING_DIMENSIONS = ("primary_date", "secondary_date", "epoch")
 

@@ -14,7 +14,7 @@ from PIL import Image
 from hephaestus_build.core.atomic_io import encode_json
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.plain_text import sanitize_text
-from hephaestus_build.cube.schema import Variable, cube_schema
+from hephaestus_build.cube.schema import MASK_VARIABLES, Variable, cube_schema
 from hephaestus_build.export.selection import DimensionIndex, ExportSelection
 from hephaestus_build.export.torch_files import encode_plain_values, encode_tensor
 
@@ -33,7 +33,6 @@ _FLAGS = (
     "corrupted", "processing_error", "glacier_fringes", "orbital_fringes", "atmospheric_fringes",
     "low_coherence", "no_info", "image_artifacts", "is_crowd",
 )  # fmt: skip
-_MASKS = ("deformation_mask", "activity_type_mask", "intensity_level_mask")
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def encode_sample(sample: ShardSample, source: ExportSelection, size: int, part:
         at = () if name == "dem" else leading.get(name.partition("_date_")[0], place)
         # a reader of tensors has no use for NaN: one pixel would make every loss NaN
         image[channel] = np.nan_to_num(cut(schema[name], at), nan=0.0)
-    codes = {name: cut(schema[name], place) for name in _MASKS}
+    codes = {name: cut(schema[name], place) for name in MASK_VARIABLES}
     about = describe_annotation(sample, source, place, codes)
     simulated = source.is_simulated
     window = {"row": row, "column": column, "size": size}

@@ -20,7 +20,18 @@ from hephaestus_build.report.image_ops import phase_colormap
 from hephaestus_build.report.map_axes import draw_scale_bar, halo
 from hephaestus_build.report.palette_png import encode_palette_png, phase_colours
 from hephaestus_build.report.scenes import Scene
-from hephaestus_build.report.style import ALARM, AMBER, BLUE, EMPTY, GREY, INK, PALE, WINE, style_axes
+from hephaestus_build.report.style import (
+    ALARM,
+    AMBER,
+    BLUE,
+    EMPTY,
+    GREY,
+    INK,
+    PALE,
+    WINE,
+    draw_heading,
+    style_axes,
+)
 from hephaestus_build.report.text_rendering import escape_mathtext
 
 #: Colours of the codes of both masks, of which a figure shows one at a time; 0 is no deformation.
@@ -52,7 +63,8 @@ def plot_types(scenes: Mapping[int, Scene]) -> Figure:
         intensity = f", {strength.lower()} intensity" if strength != "None" else ""
         _caption(axes, f"{meaning_of('activity_type_mask', code)}{intensity}", f"{scene.frame}  {scene.pair}")
     _phase_scale(figure)
-    _heading(figure, "Types of deformation", list(scenes.values()))
+    simulated = any(scene.simulated for scene in scenes.values())
+    draw_heading(figure, "Types of deformation", simulated)
     return figure
 
 
@@ -88,7 +100,11 @@ def plot_series(scenes: Sequence[Scene]) -> Figure:
         )  # fmt: skip
     _series_legend(figure, scenes)
     _phase_scale(figure)
-    _heading(figure, f"{scenes[0].frame}: series of {len(scenes)}, primary {scenes[0].pair.primary}", scenes)
+    draw_heading(
+        figure,
+        f"{scenes[0].frame}: series of {len(scenes)}, primary {scenes[0].pair.primary}",
+        any(scene.simulated for scene in scenes),
+    )
     return figure
 
 
@@ -110,7 +126,9 @@ def plot_captions(scenes: Sequence[Scene]) -> Figure:
             fontsize=8, color=INK, va="top", linespacing=1.25,
         )  # fmt: skip
     _phase_scale(figure)
-    _heading(figure, "Interferograms and what the experts wrote", scenes)
+    draw_heading(
+        figure, "Interferograms and what the experts wrote", any(scene.simulated for scene in scenes)
+    )
     return figure
 
 
@@ -249,14 +267,3 @@ def _phase_scale(figure: Figure) -> None:
     bar.set_title("wrapped phase (rad)", fontsize=7, color=INK, pad=1.5)
     for spine in bar.spines.values():
         spine.set_visible(False)
-
-
-def _heading(figure: Figure, text: str, scenes: Sequence[Scene]) -> None:
-    wide, tall = figure.get_size_inches()
-    level = 1 - 0.25 / tall
-    figure.text(0.2 / wide, level, escape_mathtext(text), fontsize=11, weight="bold", color=INK, va="center")
-    if any(scene.simulated for scene in scenes):
-        figure.text(
-            1 - 0.2 / wide, level, "SIMULATED", fontsize=9, weight="bold", ha="right", va="center",
-            color="white", bbox={"facecolor": ALARM, "edgecolor": "none", "pad": 3.5},
-        )  # fmt: skip

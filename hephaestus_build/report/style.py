@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hephaestus_build.report.text_rendering import escape_mathtext
 
 INK, GREY, PALE, EMPTY, ALARM = "#1b1f24", "#4a525b", "#8a929b", "#e6e8ea", "#c8102e"
 #: With ALARM, for classes of things: normal and colour-blind eyes tell them from each other and from white.
@@ -22,3 +25,37 @@ def style_axes(axes: Axes, label_size: float = 8) -> None:
     axes.tick_params(labelsize=label_size, length=3, color=PALE, labelcolor=INK)
     for side, spine in axes.spines.items():
         spine.set(visible=side in ("left", "bottom"), color=PALE, linewidth=0.6)
+
+
+def draw_heading(
+    figure: Figure,
+    text: str,
+    simulated: bool,
+    *,
+    margins: tuple[float, float, float] = (0.2, 0.2, 0.25),
+    mark: str = "SIMULATED",
+) -> None:
+    """Write the title of a figure and, for simulated data, a badge that says so.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The figure.
+    text : str
+        The title.
+    simulated : bool
+        Whether any data of the figure is simulated.
+    margins : tuple of float
+        Of the title from the left, of the badge from the right, and of both from the top, inches.
+    mark : str
+        Text of the badge.
+    """
+    wide, tall = figure.get_size_inches()
+    left, right, top = margins
+    level = 1 - top / tall
+    figure.text(left / wide, level, escape_mathtext(text), fontsize=11, weight="bold", color=INK, va="center")
+    if simulated:
+        figure.text(
+            1 - right / wide, level, mark, fontsize=9, weight="bold", ha="right", va="center",
+            color="white", bbox={"facecolor": ALARM, "edgecolor": "none", "pad": 3.5},
+        )  # fmt: skip

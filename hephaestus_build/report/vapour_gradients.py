@@ -24,8 +24,7 @@ from hephaestus_build.report.map_axes import draw_map_frame, draw_scale_bar, gro
 from hephaestus_build.report.palette_png import encode_palette_png, phase_colours
 from hephaestus_build.report.panels import draw_outlines, draw_phase, draw_vapour
 from hephaestus_build.report.quicklook_data import QuicklookData, read_pair_network, read_quicklook_data
-from hephaestus_build.report.style import ALARM, BLUE, GREY, INK, style_axes
-from hephaestus_build.report.text_rendering import escape_mathtext
+from hephaestus_build.report.style import ALARM, BLUE, GREY, INK, draw_heading, style_axes
 
 _KM_PER_DEGREE = 111.195
 _VAPOUR = "era5_total_column_water_vapour"
@@ -164,20 +163,7 @@ def _plot(view: QuicklookData, gradients: VapourGradients) -> Figure:
     for axes in (main, vapour):
         draw_scale_bar(axes, 1 / (_KM_PER_DEGREE * ground_ratio(view.extent)), size=8)
     title = f"{view.frame}  {shown}: lateral gradient of water vapour"
-    figure.text(
-        0.3 / width,
-        1 - 0.28 / height,
-        escape_mathtext(title),
-        fontsize=11,
-        weight="bold",
-        color=INK,
-        va="center",
-    )
-    if view.is_simulated:
-        figure.text(
-            1 - 0.2 / width, 1 - 0.28 / height, "SIMULATED", fontsize=9, weight="bold", ha="right",
-            va="center", color="white", bbox={"facecolor": ALARM, "edgecolor": "none", "pad": 3.5},
-        )  # fmt: skip
+    draw_heading(figure, title, view.is_simulated, margins=(0.3, 0.2, 0.28))
     return figure
 
 

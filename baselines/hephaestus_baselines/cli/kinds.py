@@ -70,7 +70,7 @@ def probe(
     check_extra("baselines", "the benchmark")
     from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
     from hephaestus_baselines.data.pinned_cubes import pin_cubes
-    from hephaestus_baselines.data.preparation import prepare_data
+    from hephaestus_baselines.data.preparation import prepare_recipe_data
     from hephaestus_baselines.probes.kind_report import measure_kinds
 
     if (encoder is None) == (checkpoint is None):
@@ -86,15 +86,9 @@ def probe(
     if changed:
         print_notice(f"{', '.join(changed)} changed since {folder} began, and is read as it was then")
     with show_progress() as listener:
-        prepared = prepare_data(
+        prepared = prepare_recipe_data(
+            recipe,
             pinned,
-            split=recipe.split,
-            series=recipe.series,
-            size=recipe.size,
-            training=recipe.training,
-            tiling=recipe.tiling,
-            uncertain=recipe.uses_uncertain,
-            volcanic_only=recipe.positives == "volcanic",
             results=folder,
             mixed=True,
             whole=None if unchecked else CubeIntegrityChecker(folder, listener),

@@ -8,12 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import shapely
 
+from hephaestus_baselines.config.run_config import Recipe
 from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
 from hephaestus_baselines.data.dataset_items import (
     SLIVER_PIXELS,
@@ -116,6 +117,32 @@ class PreparedData:
     shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     attributes: Mapping[SampleKey, SampleAttributes] = field(default_factory=dict)
     missing_frames: tuple[str, ...] = ()
+
+
+def prepare_recipe_data(recipe: Recipe, cubes: Path | Sequence[Path], **options: Any) -> PreparedData:
+    """Pin cubes and make the items of a recipe: its split, windows and samples.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The recipe.
+    cubes : pathlib.Path or sequence of pathlib.Path
+        Folder of published cubes, or the cubes themselves.
+    **options
+        What a recipe does not state, as :func:`prepare_data` takes it: ``results``, ``mixed``, ``whole`` and
+        others.
+    """
+    return prepare_data(
+        cubes,
+        split=recipe.split,
+        series=recipe.series,
+        size=recipe.size,
+        training=recipe.training,
+        tiling=recipe.tiling,
+        uncertain=recipe.uses_uncertain,
+        volcanic_only=recipe.positives == "volcanic",
+        **options,
+    )
 
 
 def prepare_data(

@@ -1,7 +1,7 @@
 """Windows of simulated interferograms without end, each made from a seed when it is asked for.
 
 Two windows that follow each other show one place: first with a source of deformation that acts between the
-dates, then without one, on other dates. Places, terrain, weather and sources are drawn anew for each two
+dates, then without one, on other dates. Places, terrain, weather and sources are drawn again for each two
 windows, anywhere on Earth, so that they share nothing with a cube. The physics is that of the simulated
 archive (:mod:`hephaestus_build.simulation.world`).
 """

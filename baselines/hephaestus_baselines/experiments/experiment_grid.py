@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 from hephaestus_baselines.config.run_config import Preset, Recipe, fold_family
 from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
 from hephaestus_baselines.data.pinned_cubes import pin_cubes, try_lock_folder
-from hephaestus_baselines.data.preparation import PreparedData, prepare_data
+from hephaestus_baselines.data.preparation import PreparedData, prepare_recipe_data
 from hephaestus_baselines.evaluation.controls import make_controls
 from hephaestus_baselines.evaluation.evaluate import evaluate_predictions
 from hephaestus_baselines.evaluation.item_controls import ITEM_CONTROLS_FILE, ItemControls
@@ -204,15 +204,9 @@ class ExperimentGrid:
         if self.cubes is None:
             raise HephaestusError(self.without_cubes)
         if seen not in self._prepared_by_settings:
-            self._prepared_by_settings[seen] = prepare_data(
+            self._prepared_by_settings[seen] = prepare_recipe_data(
+                recipe,
                 self.cubes,
-                split=recipe.split,
-                series=recipe.series,
-                size=recipe.size,
-                training=recipe.training,
-                tiling=recipe.tiling,
-                uncertain=recipe.uses_uncertain,
-                volcanic_only=recipe.positives == "volcanic",
                 results=self.folder,
                 mixed=True,  # mixing was checked when the cubes were pinned
                 whole=self.make_integrity_checker(listener),

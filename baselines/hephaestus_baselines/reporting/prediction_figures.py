@@ -22,7 +22,7 @@ from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.report.image_ops import phase_colormap
 from hephaestus_build.report.map_axes import draw_scale_bar
-from hephaestus_build.report.style import ALARM, INK, PALE
+from hephaestus_build.report.style import INK, PALE, draw_heading
 from hephaestus_build.report.text_rendering import escape_mathtext, suppress_glyph_warnings
 from hephaestus_build.report.vapour_gradients import VapourGradients, draw_gradient_histogram
 
@@ -328,18 +328,4 @@ def _add_legend(figure: Figure) -> None:
 
 def add_heading(figure: Figure, text: str, simulated: bool) -> None:
     """Add the title and, for simulated data, a badge that says so."""
-    height, width = figure.get_figheight(), figure.get_figwidth()
-    figure.text(
-        0.12 / width,
-        1 - 0.26 / height,
-        escape_mathtext(text),
-        fontsize=11,
-        weight="bold",
-        color=INK,
-        va="center",
-    )
-    if simulated:
-        figure.text(
-            1 - 0.15 / width, 1 - 0.26 / height, "SIMULATED DATA", fontsize=9, weight="bold", ha="right",
-            va="center", color="white", bbox={"facecolor": ALARM, "edgecolor": "none", "pad": 3.5},
-        )  # fmt: skip
+    draw_heading(figure, text, simulated, margins=(0.12, 0.15, 0.26), mark="SIMULATED DATA")

@@ -12,7 +12,7 @@ import torch
 from hephaestus_baselines.config.run_config import Recipe
 from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
 from hephaestus_baselines.data.dataset_items import DatasetItem
-from hephaestus_baselines.data.preparation import PreparedData, prepare_data
+from hephaestus_baselines.data.preparation import PreparedData, prepare_recipe_data
 from hephaestus_baselines.evaluation.bootstrap import RESAMPLES
 from hephaestus_baselines.evaluation.controls import make_controls
 from hephaestus_baselines.evaluation.evaluate import evaluate_predictions
@@ -58,14 +58,9 @@ def prepare_scored_data(
     HephaestusError
         If there is no cube, a part is empty, or stored data is damaged.
     """
-    return prepare_data(
+    return prepare_recipe_data(
+        recipe,
         cubes,
-        split=recipe.split,
-        series=recipe.series,
-        size=recipe.size,
-        tiling=recipe.tiling,
-        uncertain=recipe.uses_uncertain,
-        volcanic_only=recipe.positives == "volcanic",
         mixed=mixed,
         measure=False,
         whole=None if unchecked else CubeIntegrityChecker(None, listener),

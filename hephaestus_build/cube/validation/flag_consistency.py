@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hephaestus_build.core.plain_files import is_real_folder, read_plain_file, walk_files
 from hephaestus_build.cube.key_spaces import RETIRED_CHUNK, KeySpace
-from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.schema import MASK_VARIABLES, cube_schema
 from hephaestus_build.cube.validation.array_metadata import ValidationFinding
 
 StoredPositions = dict[str, set[tuple[int, ...]]]
@@ -137,7 +137,7 @@ def _check_pairs(tables: Mapping[str, np.ndarray], stored: StoredPositions) -> I
         "valid_fraction", np.isfinite(tables["valid_fraction"]) != valid, "disagrees with valid_date_pair"
     )
     deforming = has("deformation_mask")
-    for name in ("deformation_mask", "activity_type_mask", "intensity_level_mask"):
+    for name in MASK_VARIABLES:
         yield from differ(name, has(name) & ~annotated, "is stored for a pair that is not annotated")
         yield from differ(name, has(name) != deforming, "is stored for other pairs than the other masks")
     yield from differ("unique_id", (tables["unique_id"] >= 0) != annotated, "disagrees with annotated")

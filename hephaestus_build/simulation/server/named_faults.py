@@ -43,7 +43,7 @@ def empty_listing(page: bytes) -> bytes:
 
 
 def _change_texts(change: Callable[[bytes], bytes]) -> Fault:
-    # texts and pages alone; their dates stay, as nobody has written them anew
+    # texts and pages alone; their dates stay, since the files are unchanged
     return Fault(encode=lambda content: content if content.startswith(_BINARY) else change(content))
 
 
