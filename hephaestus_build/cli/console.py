@@ -169,8 +169,9 @@ def _columns_that_fit(widths: Sequence[int], room: int) -> Iterator[list[int]]:
 
 
 def print_fields(title: str, rows: dict[str, Any], to: PlainConsole = out) -> None:
-    """Print names and values as a small table."""
+    """Print names and values as a small table; further lines of a value stand below its first one."""
     width = max(map(len, rows), default=0)
     to.print(title, style="bold")
     for name, value in rows.items():
-        to.print(f"  {name:<{width}}  {value}".rstrip())
+        lines = str(value).replace("\n", "\n" + " " * (width + 4))
+        to.print(f"  {name:<{width}}  {lines}".rstrip())

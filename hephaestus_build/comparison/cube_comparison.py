@@ -97,7 +97,7 @@ class Finding:
     Attributes
     ----------
     where : str
-        What: ``grid``, ``pairs``, a variable, or ``atmosphere``.
+        What: ``frame``, ``grid``, ``pairs``, a variable, or ``atmosphere``.
     what : str
         How it differs.
     expected : str
@@ -344,6 +344,8 @@ def _compare_atmosphere(
 def _grid_findings(
     first: ReadableCube, second: ReadableCube, grid: GridDifference, crops: tuple[Crop, Crop] | None
 ) -> Iterator[Finding]:
+    if first.frame and second.frame and first.frame != second.frame:
+        yield Finding("frame", f"the cubes are of two frames: {first.frame} and {second.frame}")
     if first.grid.shape != second.grid.shape:
         sizes = " and ".join(f"{cube.grid.height} x {cube.grid.width}" for cube in (first, second))
         yield Finding("grid", f"the cubes have {sizes} pixels")

@@ -252,6 +252,14 @@ def test_people_read_a_table_and_a_summary_of_ten_lines(cube, published, hephaes
     assert "7 findings, 7 of them unexpected" in err
 
 
+def test_two_frames_are_named_first(cube, published, compare):
+    code, found = compare(cube, published(lambda dataset: dataset.assign_attrs(frame="201D_02400_131313")))
+    assert code == 1
+    (finding,) = found["findings"]
+    assert finding["where"] == "frame"
+    assert "201D_02400_131313" in finding["what"]
+
+
 # what a stranger may hand over
 
 
