@@ -3,6 +3,7 @@
 PYTHON ?=
 BIN := .venv/bin
 FRAME ?=
+FRAMES ?=
 BENCH ?=
 PRESET ?= small
 CUBES ?=
@@ -31,8 +32,8 @@ endef
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-cubes: .venv/.ready ## build cubes: the embedded sample, or FRAME=124D_04854_171313 from the real archives
-	$(call run,$(BIN)/hephaestus build $(if $(FRAME),$(FRAME),--simulated))
+cubes: .venv/.ready ## build cubes: the embedded sample, FRAME=124D_04854_171313, or FRAMES="..." or FRAMES=all, PART=3/20
+	$(call run,$(BIN)/hephaestus build $(or $(patsubst all,--all,$(FRAMES)),$(FRAME),--simulated)$(if $(filter-out 1/1,$(PART)), --part $(PART)))
 
 benchmark: .venv/.ready-baselines ## train and score models: PRESET=small on simulated cubes; PRESET=paper on yours, PART=1/4
 	$(call run,$(BIN)/hephaestus benchmark run $(PRESET) --part $(PART) --at-a-time $(JOBS) \

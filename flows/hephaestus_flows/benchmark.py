@@ -20,7 +20,6 @@ from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
-from hephaestus_baselines.cli.options import parse_part
 from hephaestus_baselines.cli.runs import format_headline_score
 from hephaestus_baselines.config.run_config import Recipe, preset_names, read_preset
 from hephaestus_baselines.data.simulated_cubes import ensure_benchmark_cubes
@@ -32,6 +31,7 @@ from hephaestus_baselines.experiments.experiment_grid import (
     select_part,
 )
 from hephaestus_baselines.experiments.experiment_report import write_experiment_report
+from hephaestus_build.cli.options import parse_part
 from hephaestus_build.core.extras import check_extra
 from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.settings import Settings

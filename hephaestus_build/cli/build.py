@@ -23,12 +23,14 @@ from hephaestus_build.cli.options import (
     FramesArgument,
     LimitOption,
     PairsOption,
+    PartOfFramesOption,
     SimulatedOption,
     SinceOption,
     UntilOption,
     VariablesOption,
     make_build_request,
     select_frames_to_build,
+    select_requested_part,
 )
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.plain_text import count_of
@@ -45,6 +47,7 @@ def build(
     every: Annotated[
         bool, typer.Option("--all", help="The 38 frames of the published data set, or those of --simulated.")
     ] = False,
+    part: PartOfFramesOption = None,
     pairs: PairsOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
@@ -77,6 +80,8 @@ def build(
         simulated, data_dir=data_dir, era5=era5, pairs=pairs, variables=variables
     )
     requests = [make_build_request(frame, settings, since, until, limit) for frame in chosen]
+    requests = select_requested_part(requests, part)
+    chosen = [request.frame for request in requests]
     summary = BuildSummary()
     with serve_for_frames(settings, chosen) as served, show_progress() as listener:
         for run in build_frames(requests, served, listener=listener, wait=wait, at_a_time=at_a_time):

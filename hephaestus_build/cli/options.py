@@ -8,11 +8,14 @@ from typing import Annotated
 
 import typer
 
+from hephaestus_build.cli.console import print_notice
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import frame_named, list_published_frames
 from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.registry import OPTIONAL_VARIABLES, published_frames
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
+from hephaestus_build.pipeline.frame_cost import fingerprint_frames, select_frame_part
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.embedded import embedded_frames
 
@@ -82,6 +85,17 @@ AtATimeOption = Annotated[
 ]
 
 
+PartOfFramesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        metavar="I/N",
+        help="The I-th of N parts of these frames, of about the same cost, such as 3/20: for N machines or "
+        "the tasks of an array. Each frame is in one part, the same on every machine.",
+    ),
+]
+
+
 def make_build_request(
     frame: Frame, settings: Settings, since: datetime | None, until: datetime | None, limit: int | None
 ) -> BuildRequest:
@@ -119,3 +133,37 @@ MixedOption = Annotated[
 
 
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON instead of text.")
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """Parse ``i/n`` into (i, n).
+
+    Raises
+    ------
+    UsageError
+        If `text` has another form, or i is not between 1 and n.
+    """
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise UsageError(f"--part {text!r} is not a valid part: give i/n with i from 1 to n, such as 2/4")
+    return int(number), int(count)
+
+
+def select_requested_part(requests: list[BuildRequest], part: str | None) -> list[BuildRequest]:
+    """Return the requests of the part that ``--part`` names, and say which; all without it.
+
+    Raises
+    ------
+    UsageError
+        If there is no such part.
+    """
+    if part is None:
+        return requests
+    number, count = parse_part(part)
+    chosen = select_frame_part(requests, (number, count))
+    which = f"{count_of(len(requests), 'frame')} (list {fingerprint_frames(requests)})"
+    if chosen:
+        print_notice(f"part {number} of {count}: {len(chosen)} of {which}")
+    else:
+        print_notice(f"part {number} of {count} of {which} is empty: nothing to do")
+    return list(chosen)

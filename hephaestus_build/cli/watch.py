@@ -16,9 +16,11 @@ from hephaestus_build.cli.options import (
     DataDirOption,
     FramesArgument,
     PairsOption,
+    PartOfFramesOption,
     SimulatedOption,
     SinceOption,
     make_build_request,
+    select_requested_part,
 )
 from hephaestus_build.cli.targets import (
     select_frames_of_kind,
@@ -38,6 +40,7 @@ def watch(
     every_frame: Annotated[
         bool, typer.Option("--all", help="The 38 frames of the published data set.")
     ] = False,
+    part: PartOfFramesOption = None,
     pairs: PairsOption = None,
     since: SinceOption = None,
     every: Annotated[float, typer.Option(min=0.01, help="Hours from one round to the next.")] = 12.0,
@@ -66,6 +69,9 @@ def watch(
     if not chosen:
         raise UsageError("there are no cubes yet: name the frames to watch, such as 124D_04854_171313")
     requests = [make_build_request(frame, settings, since, None, None) for frame in chosen]
+    if not (requests := select_requested_part(requests, part)):
+        raise typer.Exit
+    chosen = [request.frame for request in requests]
     codes = set()
     rounds = 1 if once else rounds
     total, summary, done = BuildSummary(), BuildSummary(), 0

@@ -113,7 +113,7 @@ def approximate_bounds(frame: PublishedFrame) -> Bounds:
     if frame.implied_shape is not None:
         height, width = (count * frame.implied_pixel for count in frame.implied_shape)
     else:
-        height, width = _extent_from_bursts(frame)
+        height, width = approximate_extent(Frame(frame.id), frame.latitude) or (0.0, 0.0)
     return Bounds(
         frame.longitude - width / 2,
         frame.latitude - height / 2,
@@ -122,15 +122,19 @@ def approximate_bounds(frame: PublishedFrame) -> Bounds:
     )
 
 
-def _extent_from_bursts(frame: PublishedFrame) -> tuple[float, float]:
-    """Return height and width, in degrees, of the box around a tilted rectangle of bursts and swaths."""
-    digits = frame.id[-6:]
-    bursts = [int(digits[start : start + 2]) for start in (0, 2, 4)]  # bursts per swath
+def approximate_extent(frame: Frame, latitude: float) -> tuple[float, float] | None:
+    """Return height and width of a frame at a latitude, in degrees, by the burst counts in its id.
+
+    They are those of the box around a tilted rectangle of bursts and swaths; None where the id states none.
+    """
+    bursts = frame.burst_counts
+    if not any(bursts):
+        return None
     along = max(bursts) * _BURST_KM
     across = _SWATHS_KM[sum(count > 0 for count in bursts)]
     height = (along * math.cos(_TILT) + across * math.sin(_TILT)) / _KM_PER_DEGREE
     width = (across * math.cos(_TILT) + along * math.sin(_TILT)) / _KM_PER_DEGREE
-    return height, width / math.cos(math.radians(frame.latitude))
+    return height, width / math.cos(math.radians(latitude))
 
 
 def volcanoes_of(frame: PublishedFrame) -> tuple[VolcanoCone, ...]:

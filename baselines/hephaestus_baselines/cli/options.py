@@ -82,20 +82,6 @@ def choose_model_path(checkpoint: Path | None, model: Path | None) -> Path:
     return model or checkpoint or Path()
 
 
-def parse_part(text: str) -> tuple[int, int]:
-    """Parse ``i/n`` into (i, n).
-
-    Raises
-    ------
-    UsageError
-        If `text` has another form, or i is not between 1 and n.
-    """
-    number, slash, count = text.partition("/")
-    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise UsageError(f"--part {text!r} is not a valid part: give i/n with i from 1 to n, such as 2/4")
-    return int(number), int(count)
-
-
 def parse_batch(text: str) -> int | str:
     """Parse the number of samples of a step, or ``auto``.
 

@@ -27,7 +27,6 @@ from hephaestus_baselines.cli.options import (
     format_command,
     parse_batch,
     parse_fields,
-    parse_part,
 )
 from hephaestus_build.cli.console import (
     err,
@@ -38,7 +37,7 @@ from hephaestus_build.cli.console import (
     print_table,
     worst_exit_code,
 )
-from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, MixedOption
+from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, MixedOption, parse_part
 from hephaestus_build.core.errors import MissingProductsError
 from hephaestus_build.core.extras import check_extra
 from hephaestus_build.core.plain_text import count_of

@@ -22,11 +22,12 @@ import hephaestus_baselines.experiments.experiment_grid
 import hephaestus_baselines.reporting.run_figures
 import hephaestus_baselines.training.trainer
 from checkout import ROOT
-from hephaestus_baselines.cli.options import format_command, parse_fields, parse_part
+from hephaestus_baselines.cli.options import format_command, parse_fields
 from hephaestus_baselines.config.run_config import read_preset
 from hephaestus_baselines.detectability.detectability_report import detectability_json_schema
 from hephaestus_baselines.evaluation.result_schema import RunResult
 from hephaestus_baselines.experiments.experiment_grid import RunOutcome, open_experiment_grid
+from hephaestus_build.cli.options import parse_part
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Pair
 from toy_benchmark import FRAME, hephaestus, run, tiny_preset, toy_cubes
