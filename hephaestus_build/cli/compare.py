@@ -88,8 +88,8 @@ def _summary(found: CubeComparison) -> dict[str, Any]:
     rows = {
         "first": found.first,
         "second": found.second,
-        "in both": f"{count_of(len(found.pairs), 'pair')}, {equal} equal",
-        "in one": f"{len(found.only_first)} and {len(found.only_second)}",
+        "pairs": f"{len(found.pairs)} in both, {equal} equal; "
+        f"{len(found.only_first)} and {len(found.only_second)} in one alone",
     }
     lines = [
         f"{finding.where} {finding.what}" + (f" (expected: {finding.expected})" if finding.expected else "")
@@ -99,5 +99,8 @@ def _summary(found: CubeComparison) -> dict[str, Any]:
         lines[_MAX_FINDINGS - 1 :] = [f"and {len(lines) - _MAX_FINDINGS + 1} more: see --json"]
     if lines:
         rows["differs"] = "\n".join(lines)
+    if found.notes:
+        note, *more = found.notes
+        rows["no difference"] = f"{note.where} {note.what}" + (f"; and {len(more)} more" if more else "")
     rows["verdict"] = "they agree" if found.agrees else "they differ"
     return rows

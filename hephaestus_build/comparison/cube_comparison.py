@@ -30,6 +30,11 @@ from hephaestus_build.sources.annotations.record import FLAGS
 
 #: Grids whose corners differ by no more are the same, degrees.
 GRID_TOLERANCE = 1e-6
+#: What is said of a difference that follows a rule, of the share of the pairs and the rule.
+_RULES = {
+    "insar_difference": "{1} {0}, as if primary and secondary were exchanged: the wrapped sum is zero",
+    "insar_coherence": "on another scale {0}: the {1}",
+}
 _TEXTS = ("phase", "caption", "unique_id", "confidence")
 _STRIPMAP = "_SM_"
 
@@ -110,6 +115,22 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Note:
+    """Something that two cubes have in another form, and that is no difference of content.
+
+    Attributes
+    ----------
+    where : str
+        What: ``chunks``, a variable, or ``atmosphere``.
+    what : str
+        In which form each has it.
+    """
+
+    where: str
+    what: str
+
+
+@dataclass(frozen=True)
 class PairComparison:
     """How a pair that both cubes hold differs.
 
@@ -182,6 +203,8 @@ class CubeComparison:
         values and the other has none.
     findings : tuple of Finding
         What differs, that which was not expected first.
+    notes : tuple of Note
+        What is equal within its rounding, or stored in another form.
     """
 
     first: str
@@ -195,6 +218,7 @@ class CubeComparison:
     dem: ImageDifference | None
     atmosphere: dict[str, float]
     findings: tuple[Finding, ...]
+    notes: tuple[Note, ...] = ()
 
     @property
     def agrees(self) -> bool:
@@ -217,6 +241,7 @@ class CubeComparison:
                 name: value if np.isfinite(value) else None for name, value in self.atmosphere.items()
             },
             "findings": [asdict(finding) for finding in self.findings],
+            "notes": [asdict(note) for note in self.notes],
             "pairs": [pair.to_json() for pair in self.pairs],
         }
 
@@ -282,6 +307,7 @@ def compare_cubes(
         dem=dem,
         atmosphere=atmosphere,
         findings=tuple(sorted(found, key=lambda finding: bool(finding.expected))),
+        notes=(*_rounding_notes(atmosphere), *_form_notes(first, second)),
     )
 
 
@@ -363,6 +389,13 @@ def _pair_findings(first: ReadableCube, second: ReadableCube) -> Iterator[Findin
         if alone:
             named = ", ".join(alone[:3]) + (f" and {len(alone) - 3} more" if len(alone) > 3 else "")
             yield Finding("pairs", f"{count_of(len(alone), 'pair')} in the {where} alone: {named}")
+    for cube, where in ((first, "first"), (second, "second")):
+        if cube.swapped:
+            yield Finding(
+                "pairs",
+                f"primary and secondary dates swapped in {count_of(len(cube.swapped), 'pair')} of the "
+                f"{where}, as in {min(cube.swapped)}",
+            )
     if not any(pair in second.pairs for pair in first.pairs):
         yield Finding("pairs", "no pair is in both")
 
@@ -373,8 +406,7 @@ def _missing_variables(first: ReadableCube, second: ReadableCube) -> Iterator[Fi
         lacking = [where for where, cube in (("first", first), ("second", second)) if name not in cube]
         if lacking:
             yield Finding(name, f"missing in the {' and in the '.join(lacking)}")
-        elif first.dataset[name].dtype != second.dataset[name].dtype and not _is_text(first, name):
-            kinds = " and ".join(str(cube.dataset[name].dtype) for cube in (first, second))
+        elif name not in (*FLAGS, *_TEXTS) and (kinds := _differing_dtypes(first, second, name)):
             yield Finding(name, f"stored as {kinds}")
 
 
@@ -386,11 +418,11 @@ def _image_findings(compared: list[PairComparison]) -> Iterator[Finding]:
         differing = [(pair, image) for pair, image in images if image is not None and not image.is_equal]
         if differing:
             pair, worst = max(differing, key=lambda item: item[1].pixels - item[1].equal)
-            yield Finding(
-                name,
-                f"differs in {len(differing)} of {count_of(len(compared), 'pair')}, most in {pair.name}: "
-                f"{worst.words}",
-            )
+            share = f"in {len(differing)} of {count_of(len(compared), 'pair')}"
+            if worst.rule and all(image.rule == worst.rule for _, image in differing):
+                yield Finding(name, _RULES[name].format(share, worst.rule))
+            else:
+                yield Finding(name, f"differs {share}, most in {pair.name}: {worst.words}")
 
 
 def _mask_findings(
@@ -451,6 +483,43 @@ def _atmosphere_findings(atmosphere: dict[str, float]) -> Iterator[Finding]:
                 else f"differs by up to {largest:.4g} {units}"
             )
             yield Finding(name, f"{how}; rounding alone explains {step:g}")
+
+
+def _rounding_notes(atmosphere: dict[str, float]) -> Iterator[Note]:
+    """Say which fields differ within the step that they are rounded to."""
+    for name, largest in atmosphere.items():
+        variable = cube_schema().variables[name]
+        if 0 < largest <= (variable.step or 0.0):
+            units = str(variable.attributes.get("units", ""))
+            yield Note(
+                name, f"differs by up to {largest:.4g} {units}, within the rounding of {variable.step:g}"
+            )
+
+
+def _form_notes(first: ReadableCube, second: ReadableCube) -> Iterator[Note]:
+    """Say which variables are stored in other chunks, and which tables as another type."""
+    shared = [str(name) for name in first.dataset.data_vars if name in second]
+    chunks = {name: [_chunks(cube, name) for cube in (first, second)] for name in shared}
+    other = [(name, sizes) for name, sizes in chunks.items() if all(sizes) and sizes[0] != sizes[1]]
+    if other:
+        name, sizes = other[0]
+        more = f" and {len(other) - 1} more" if len(other) > 1 else ""
+        yield Note("chunks", f"{name}{more} in chunks of {' and of '.join(sizes)}; the values are the same")
+    for name in (*FLAGS, *_TEXTS):
+        if name in shared and (kinds := _differing_dtypes(first, second, name)):
+            yield Note(name, f"stored as {kinds}; the values are compared all the same")
+
+
+def _chunks(cube: ReadableCube, name: str) -> str:
+    """Return the chunk of a variable, such as ``1 x 1 x 60 x 70``; empty if it is not known."""
+    sizes = cube.dataset[name].encoding.get("chunks") or ()
+    return " x ".join(map(str, sizes))
+
+
+def _differing_dtypes(first: ReadableCube, second: ReadableCube, name: str) -> str:
+    """Return the types of a variable in two cubes; empty if they are the same, or texts."""
+    kinds = [cube.dataset[name].dtype for cube in (first, second)]
+    return "" if kinds[0] == kinds[1] or _is_text(first, name) else " and ".join(map(str, kinds))
 
 
 def _is_text(cube: ReadableCube, name: str) -> bool:

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 #: Share of the pixels with data in both that must agree for a rule such as a swapped sign to be named.
 _NEARLY_ALL = 0.99
+#: Largest value of a coherence that is not stored as bytes.
+_COHERENCE_SCALES = (1, 100)
 #: Rounding of float32 phases up to pi, rad.
 _PHASE_ROUNDING = 1e-5
 
@@ -30,8 +32,8 @@ class ImageDifference:
         Absolute difference where both have data and they are not equal; of phase in rad, wrapped. 0 if all
         are equal.
     rule : str
-        What one image is of the other, if nearly all pixels follow a simple rule: ``sign swapped`` or
-        ``0 to 1``; else empty.
+        What one image is of the other, if nearly all pixels follow a simple rule: ``sign swapped``, or a
+        coherence ``0 to 1``; else empty.
     """
 
     pixels: int
@@ -128,24 +130,25 @@ def compare_phase(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> ImageDif
 def compare_coherence(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> ImageDifference:
     """Return the difference of two coherences in units of 1/255; 0 or NaN where there is no data.
 
-    One that goes from 0 to 1 is compared times 255, and the difference says so.
+    One that goes from 0 to 1 or from 0 to 100 is named by its scale if nearly all values are the same on it.
+
+    Examples
+    --------
+    >>> compare_coherence(np.array([255, 51], "u1"), np.array([1.0, 0.2])).rule
+    'second is 0 to 1 in place of 0 to 255'
     """
     one, other = (np.nan_to_num(values.astype("f8", copy=False)) for values in (first, second))
-    scaled = [
-        values.dtype.kind == "f" and 0 < seen.max(initial=0) <= 1
-        for values, seen in ((first, one), (second, other))
-    ]
-    if scaled[0] is not scaled[1]:
-        one, other = (
-            np.round(values * 255) if small else values
-            for values, small in ((one, scaled[0]), (other, scaled[1]))
-        )
-        nearly = np.abs(one - other) <= 1
-        rule = f"{'first' if scaled[0] else 'second'} is 0 to 1 in place of 0 to 255"
-        if nearly.mean() >= _NEARLY_ALL:
-            return ImageDifference(one.size, int((first == second).sum()), rule=rule)
     filled = (one != 0) & (other != 0)
-    return _describe(one, other, filled, np.abs(one - other), "")
+    gap = np.abs(one - other)
+    if filled.any() and np.mean(one[filled] == other[filled]) < _NEARLY_ALL:
+        for top in _COHERENCE_SCALES:
+            for where, small, large in (("second", other, one), ("first", one, other)):
+                step = 255 / top if np.array_equal(small, np.round(small)) and top > 1 else 1.0
+                nearly = np.abs(small * (255 / top) - large) <= max(1.0, step / 2 + 1e-6)
+                if small.max(initial=0) <= top and nearly.mean() >= _NEARLY_ALL:
+                    rule = f"{where} is 0 to {top} in place of 0 to 255"
+                    return ImageDifference(one.size, int((first == second).sum()), rule=rule)
+    return _describe(one, other, filled, gap, "")
 
 
 def compare_heights(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> ImageDifference:

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.settings import Settings
@@ -40,6 +40,8 @@ class ReadableCube:
         Positions on the two date axes of the pairs that it holds, in date order.
     is_south_up : bool
         Whether its first row is in the south; images are returned north up all the same.
+    swapped : frozenset of Pair
+        Pairs whose later date stands on the axis of primary dates.
     """
 
     label: str
@@ -47,6 +49,7 @@ class ReadableCube:
     grid: Grid
     pairs: dict[Pair, tuple[int, int]]
     is_south_up: bool = False
+    swapped: frozenset[Pair] = frozenset()
     _days: dict[str, dict[Any, int]] = field(default_factory=dict)
 
     @classmethod
@@ -88,17 +91,25 @@ class ReadableCube:
             axis: {day: index for index, day in enumerate(one.tolist())}
             for axis, one in zip(AXES, dates, strict=True)
         }
-        pairs = {
-            Pair(dates[0][first].item(), dates[1][second].item()): (int(first), int(second))
-            for first, second in np.argwhere(valid == 1)
-        }
-        return cls(label, dataset, grid, dict(sorted(pairs.items())), is_south_up, days)
+        pairs: dict[Pair, tuple[int, int]] = {}
+        swapped: set[Pair] = set()
+        for first, second in np.argwhere(valid == 1).tolist():
+            day, other = dates[0][first].item(), dates[1][second].item()
+            pair = Pair(min(day, other), max(day, other))
+            if day > other and pair in pairs:
+                continue
+            pairs[pair] = (first, second)
+            (swapped.add if day > other else swapped.discard)(pair)
+        return cls(label, dataset, grid, dict(sorted(pairs.items())), is_south_up, frozenset(swapped), days)
 
     @property
     def frame(self) -> str:
         """Frame id, as the cube's attributes or its path say; empty if neither does."""
-        stated = self.dataset.attrs.get("frame")
-        return sanitize_text(stated, 40) if isinstance(stated, str) else ""
+        stated = self.dataset.attrs.get("frame", Path(self.label).name.removesuffix(".zarr"))
+        try:
+            return Frame(stated).id if isinstance(stated, str) else ""
+        except UsageError:  # as of an unpacked cube in a folder of another name
+            return ""
 
     @property
     def is_simulated(self) -> bool:
@@ -108,7 +119,10 @@ class ReadableCube:
     @cached_property
     def days(self) -> dict[str, set[Any]]:
         """Dates of each date axis that a pair of the cube has."""
-        return {axis: {pair.dates[index] for pair in self.pairs} for index, axis in enumerate(AXES)}
+        used = {axis: {places[index] for places in self.pairs.values()} for index, axis in enumerate(AXES)}
+        return {
+            axis: {day for day, place in self._days[axis].items() if place in used[axis]} for axis in AXES
+        }
 
     def __contains__(self, name: object) -> bool:
         return name in self.dataset

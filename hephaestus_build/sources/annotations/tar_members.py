@@ -1,13 +1,14 @@
-"""Reader of tar archives in memory, in one pass with limits on every size.
+"""Reader of tar archives, in memory or in a file, in one pass with limits on every size.
 
 Python's ``tarfile`` has vulnerabilities in versions that this package supports: a crafted header takes
 minutes to parse (CVE-2024-6232), and a negative size loops for ever (CVE-2025-8194). Archives of annotations
-need little of the format: names, sizes and types, with the long names of GNU and POSIX.
+and shards of samples need little of the format: names, sizes and types, with the long names of GNU and POSIX.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 _BLOCK = 512
@@ -29,8 +30,36 @@ class TarMember:
     kind: str = ""
 
 
+@dataclass(frozen=True)
+class TarEntry:
+    """Where the content of a member lies: its name, first byte, size, and kind as of a :class:`TarMember`."""
+
+    name: str
+    offset: int
+    size: int
+    kind: str = ""
+
+
 def read_tar(content: bytes) -> Iterator[TarMember]:
-    """Yield the members of a tar archive (POSIX, GNU or older) in order.
+    """Yield the members of a tar archive in memory, in order.
+
+    Raises
+    ------
+    TarError
+        If the archive is cut or damaged anywhere before its end.
+    """
+    data = memoryview(content)
+    for entry in scan_tar(lambda offset, count: content[offset : offset + count], len(content)):
+        yield TarMember(entry.name, data[entry.offset : entry.offset + entry.size], entry.kind)
+
+
+def scan_tar_file(descriptor: int, size: int) -> Iterator[TarEntry]:
+    """Yield the members of a tar archive in an open file of `size` bytes; no content is read."""
+    return scan_tar(lambda offset, count: os.pread(descriptor, count, offset), size)
+
+
+def scan_tar(read: Callable[[int, int], bytes], total: int) -> Iterator[TarEntry]:
+    """Yield where the members of a tar archive (POSIX, GNU or older) lie, in order.
 
     A tar archive is a sequence of 512-byte blocks. For each header block:
 
@@ -42,14 +71,21 @@ def read_tar(content: bytes) -> Iterator[TarMember]:
     4. A pax header (``x``) or a GNU long name (``L``) is remembered for the next member; any other member is
        yielded.
 
+    Parameters
+    ----------
+    read : callable
+        Returns the bytes from an offset on, at most as many as the second argument says.
+    total : int
+        Bytes of the archive.
+
     Raises
     ------
     TarError
         If the archive is cut or damaged anywhere before its end.
     """
-    data, offset, said = memoryview(content), 0, dict[str, str]()
+    offset, said = 0, dict[str, str]()
     while True:
-        header = content[offset : offset + _BLOCK]
+        header = read(offset, _BLOCK)
         if len(header) == _BLOCK and not any(header):
             return
         kind = header[156:157]
@@ -58,7 +94,7 @@ def read_tar(content: bytes) -> Iterator[TarMember]:
         size = _parse_number(header[124:136])
         begin = offset + _BLOCK
         if kind == b"S" and header[482]:  # the map of a sparse file continues in further blocks
-            while content[begin + 504 : begin + 505] not in (b"\0", b""):
+            while read(begin + 504, 1) not in (b"\0", b""):
                 begin += _BLOCK
             begin += _BLOCK
         if kind in b"xgLK" and size > _MAX_HEADER_BYTES:
@@ -67,19 +103,18 @@ def read_tar(content: bytes) -> Iterator[TarMember]:
             size = _parse_decimal(said["size"])
         # links, folders and devices have no content, whatever size they state
         held = 0 if kind in b"123456" else size
-        if begin + held > len(content):
+        if begin + held > total:
             raise TarError("it is cut within a member")
-        body = data[begin : begin + held]
         offset = begin + -(-held // _BLOCK) * _BLOCK
         if kind == b"x":
-            said |= _parse_pax_records(bytes(body))
+            said |= _parse_pax_records(read(begin, held))
         elif kind == b"L":
-            said["path"] = _decode_text(bytes(body))
+            said["path"] = _decode_text(read(begin, held))
         elif kind not in b"gK":
             name = said.get("path", _read_name(header))
             sparse = any(key.startswith("GNU.sparse.") for key in said)
             what = "a sparse file" if sparse else _describe_type(kind, name)
-            yield TarMember(name, body, what)
+            yield TarEntry(name, begin, held, what)
             said = {}
 
 
