@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,8 +29,10 @@ log = logging.getLogger(__name__)
 
 #: In the data folder.
 RUN_LOG = "runs.jsonl"
-#: Bytes from the end that are looked through for the last run of each frame: some thousand runs.
-_TAIL = 1 << 20
+#: Bytes from the end that are looked through for the last run of each frame: some ten thousand runs.
+_TAIL = 16 << 20
+#: Beginning of the lines that this program writes; of each frame the last line alone is parsed.
+_FRAME_OF_LINE = re.compile(rb'\{"frame": "([0-9A-Z_]{1,40})"')
 _LISTED = 20
 
 
@@ -166,10 +169,13 @@ def record_run(data: Path, run: BuildRun) -> None:
 def read_last_runs(data: Path) -> dict[str, dict[str, Any]]:
     """Return the last logged run of each recently built frame."""
     runs: dict[str, dict[str, Any]] = {}
-    for line in _read_tail(data):
+    for line in reversed(_read_tail(data)):
+        named = _FRAME_OF_LINE.match(line)
+        if named and named[1].decode() in runs:
+            continue
         try:
             value = parse_json(line)
-            runs[str(value["frame"])] = value
+            runs.setdefault(str(value["frame"]), value)
         except (ValueError, KeyError, TypeError):
             continue  # cut at either end
     return runs

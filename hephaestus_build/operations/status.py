@@ -9,19 +9,17 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from hephaestus_build.core.accepted_absences import AcceptedAbsences
-from hephaestus_build.core.era5_grid import EXPVER_PRELIMINARY
 from hephaestus_build.core.errors import HephaestusError, UsageError, wrap_unexpected_errors
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_files import list_names
 from hephaestus_build.core.plain_text import count_of, sanitize_text, utc_text
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import cubes_dir_for, is_simulated_cube
-from hephaestus_build.cube.granules import EpochGranule, InterferogramGranule, MaskGranule
 from hephaestus_build.cube.storage.frame_folder import GENERATIONS
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.migration import needs_migration
-from hephaestus_build.cube.validation.wording import has_other_wording
 from hephaestus_build.operations.run_log import read_last_runs
+from hephaestus_build.pipeline.generation_summary import read_summary
 from hephaestus_build.pipeline.missing_products import (
     MissingProduct,
     find_missing_products,
@@ -231,45 +229,32 @@ def _read_frame_status(
         return FrameStatus(
             str(frame), owed=owed, accepted=accepted, unfinished=len(begun), problem=problem, **tried
         )
-    contents = current.read_inventory()
-    manifest = current.read_manifest()
-    granules, known = contents.granules, read_upstream_state(frame_store)
-    interferograms = [granule for granule in granules.values() if isinstance(granule, InterferogramGranule)]
-    pairs = [granule.pair for granule in interferograms if granule.is_complete]
-    newest = max((pair.secondary for pair in pairs), default=None)
-    epochs = [
-        granule for granule in granules.values() if isinstance(granule, EpochGranule) and granule.is_complete
-    ]
-    owed, accepted = partition_accepted(find_missing_products(granules), frame, accept)
+    summary, known = read_summary(frame_store, current), read_upstream_state(frame_store)
+    newest = summary.newest_day
+    owed, accepted = partition_accepted(summary.missing, frame, accept)
     # a simulated cube among the real ones is one of an earlier version
-    simulated = bool(contents.attributes.get("simulated"))
-    reworded = not contents.is_outdated and has_other_wording(current.store)
-    misplaced = simulated and not tried["simulated"]
+    misplaced = summary.simulated and not tried["simulated"]
     return FrameStatus(
         frame=str(frame),
         generation=current.number,
         built=datetime.fromtimestamp(frame_store.publication_time(current.number), UTC),
         newest=newest,
         latency_days=(today - newest).days if newest else None,
-        pairs=len(pairs),
-        annotated=sum(isinstance(granule, MaskGranule) for granule in granules.values()),
-        absent=tuple(
-            granule.pair.name
-            for granule in interferograms
-            if not granule.is_complete and not granule.needs_retry
-        ),
+        pairs=summary.pairs,
+        annotated=summary.annotated,
+        absent=summary.absent,
         owed=owed,
         accepted=accepted,
-        preliminary=sum(granule.era5_expver == EXPVER_PRELIMINARY for granule in epochs),
+        preliminary=summary.preliminary,
         stale=(f"{count_of(len(known.changed), 'granule')} changed upstream",) if known.changed else (),
-        schema=contents.schema_version or "1.0",
+        schema=summary.schema,
         gone=known.gone,
-        bytes=sum(dict(manifest.values()).values()),
+        bytes=summary.bytes,
         unfinished=len(begun),
-        other_wording=reworded,
+        other_wording=summary.reworded,
         **{
             **tried,
-            "simulated": tried["simulated"] or simulated,
-            "to_migrate": tried["to_migrate"] or misplaced or contents.is_outdated or reworded,
+            "simulated": tried["simulated"] or summary.simulated,
+            "to_migrate": tried["to_migrate"] or misplaced or summary.outdated or summary.reworded,
         },
     )

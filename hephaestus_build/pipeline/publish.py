@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import date
 
@@ -24,6 +24,7 @@ from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.overview_parts import find_orphans
 from hephaestus_build.cube.storage.writer import write_cube_store
 from hephaestus_build.pipeline.context import BuildContext
+from hephaestus_build.pipeline.generation_summary import keep_summary
 from hephaestus_build.pipeline.global_attributes import make_global_attributes
 from hephaestus_build.pipeline.missing_products import MissingProduct, find_missing_products
 from hephaestus_build.pipeline.nothing_built import nothing_built_error
@@ -69,6 +70,8 @@ def publish(build: Build) -> BuildResult:
     current = context.store.published_generation()
     assert current is not None
     if published:
+        with suppress(HephaestusError):  # it may be damaged since: what reads the cube says so
+            keep_summary(context.store, current)
         log.info("%s: published generation %d", context.frame, current.number)
     return make_build_result(build, current.number, published=published)
 

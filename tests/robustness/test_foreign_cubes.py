@@ -23,9 +23,10 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.reading.window_reader import WindowReader
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
-from hephaestus_build.cube.storage.generations import FrameStore
+from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.cube.storage.manifest import decode_manifest
 from hephaestus_build.cube.validation.schema_conformance import check_schema
+from hephaestus_build.pipeline.generation_summary import summarize_generation
 from toy_cube import FRAME, toy_cube
 
 
@@ -193,6 +194,7 @@ def reader(fuzzed):
         "upstream.json",
         "lock.json",
         "staging~ledger.jsonl",
+        "summary.json",
         "runs.jsonl",
     ],
 )
@@ -200,6 +202,7 @@ def test_no_mutated_record_escapes(reader, fuzzed, tmp_path, kind):
     store = FrameStore(fuzzed / "cubes", Frame(FRAME)).published_generation().store
     record, manifest = (store / PROVENANCE).read_bytes(), (store / MANIFEST).read_bytes()
     units = json.loads(record)["units"]
+    summary = encode_json(summarize_generation(Generation.from_path(store)))
     samples = {
         "provenance.json": record,
         "manifest.json": encode_json(decode_manifest(manifest)),
@@ -208,6 +211,7 @@ def test_no_mutated_record_escapes(reader, fuzzed, tmp_path, kind):
         "upstream.json": b'{"checked":"2026","changed":{"pair/20190101_20190113":"x"},"gone":["y"]}',
         "lock.json": b'{"pid":1,"host":"a","since":"2026"}',
         "staging~ledger.jsonl": b"\n".join(json.dumps(unit).encode() for unit in units),
+        "summary.json": summary,
         "runs.jsonl": json.dumps({"frame": FRAME, "began": "2026", "error": "x"}).encode() * 3,
     }
     counts = fuzz(reader, [samples[kind]], tmp_path, suffix=f".{kind}", least=10)

@@ -56,6 +56,8 @@ def read(path: Path) -> None:
             new |= {
                 folder / kind: content for folder in generation.record_folders if (folder / kind).exists()
             }
+        case "summary.json":
+            new = {frame_store.summary_file: content}
         case "runs.jsonl":
             new = {data / RUN_LOG: content}
         case _:

@@ -221,8 +221,14 @@ class FrameStore:
         """File of the perpendicular baselines of the frame's acquisitions."""
         return self.root / "baselines.json"
 
+    @property
+    def summary_file(self) -> Path:
+        """File of the summary of the published generation."""
+        return self.root / "summary.json"
+
     def has_content(self) -> bool:
-        """Return whether there is any part of a cube, beyond the lock and the file of baselines."""
+        """Return whether there is any part of a cube, beyond the lock, the baselines and the summary."""
+        extras = (self.baselines_file.name, self.summary_file.name)
         try:
             names = list_names(self.root) if is_real_folder(self.root) else []
         except OSError:
@@ -230,7 +236,7 @@ class FrameStore:
         return (
             os.path.lexists(self.published_link)
             or self.root.is_symlink()
-            or bool({*names} - {LOCK_FILE, LOCK_HOLDER_FILE, self.baselines_file.name})
+            or bool({*names} - {LOCK_FILE, LOCK_HOLDER_FILE, *extras})
         )
 
     def generation_numbers(self) -> list[int]:

@@ -7,12 +7,14 @@ migrate`` writes the wording of this version, and so does the next build that pu
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hephaestus_build.core.atomic_io import encode_json, hash_bytes
 from hephaestus_build.cube.array_attributes import array_attributes
 from hephaestus_build.cube.reading.store_metadata import StoreMetadata, read_store_metadata
-from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
+from hephaestus_build.cube.schema import Coordinate, CubeSchema, Variable, cube_schema
 
 #: Names of the attributes that hold only text for people.
 DESCRIPTIVE = ("long_name", "comment", "title", "source", "license")
@@ -61,13 +63,33 @@ def describe_wording(frame: str) -> str:
     )
 
 
+@cache
+def wording_fingerprint(*, simulated: bool) -> str:
+    """Return a hash of this version's schema and of all descriptive texts that it writes."""
+    schema = cube_schema().for_simulated() if simulated else cube_schema()
+    texts = {name: _texts(array_attributes(item, {})) for name, item in _items(schema).items()}
+    groups = {group.name: _texts(group.attributes) for group in schema.groups.values()}
+    return hash_bytes(encode_json([schema.version, texts, groups], order="deterministic"))[:16]
+
+
+def _texts(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: attributes.get(name) for name in DESCRIPTIVE}
+
+
+def _items(schema: CubeSchema) -> dict[str, Variable | Coordinate]:
+    """Return all arrays of a schema by name, those of its groups too."""
+    items: dict[str, Variable | Coordinate] = {**schema.coordinates, **schema.variables}
+    for group in schema.groups.values():
+        items |= group.items
+    return items
+
+
 def _reworded(metadata: StoreMetadata) -> Iterator[bool]:
     schema = cube_schema()
     if metadata.attributes.get("simulated"):
         schema = schema.for_simulated()
-    items: dict[str, Variable | Coordinate] = {**schema.coordinates, **schema.variables}
+    items = _items(schema)
     for group in schema.groups.values():
-        items |= group.items
         yield _differ(metadata.groups.get(group.name, {}), group.attributes)
     for name in items.keys() & metadata.arrays.keys():
         found = metadata.arrays[name].get("attributes")
