@@ -51,7 +51,8 @@ def build_frame_task(frame: str, request: BuildRequest, settings: Settings) -> B
 
 
 def _build_all(requests: Sequence[BuildRequest], settings: Settings, at_a_time: int, key: str) -> State[Any]:
-    share = settings.model_copy(update={"connections": max(1, settings.connections // at_a_time)})
+    at_a_time = min(at_a_time, settings.connections_allowed)
+    share = settings.model_copy(update={"connections": settings.connections // at_a_time})
     runner: ThreadPoolTaskRunner[BuildRun] = ThreadPoolTaskRunner(max_workers=at_a_time)
     with runner, report_waiting(LICSAR):
         futures = [

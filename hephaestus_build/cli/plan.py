@@ -17,7 +17,7 @@ from hephaestus_build.cli.options import (
     make_build_request,
     select_frames_to_build,
 )
-from hephaestus_build.core.plain_text import count_of
+from hephaestus_build.core.plain_text import count_of, format_duration
 from hephaestus_build.pipeline.build import plan as plan_frame
 from hephaestus_build.pipeline.plan import BuildPlan
 from hephaestus_build.simulation.server.embedded import serve_for_frames
@@ -67,6 +67,7 @@ def _print_plan(plan: BuildPlan) -> None:
         "ERA5": f"{count_of(facts['era5_dates'], 'date')} in {count_of(facts['era5_requests'], 'request')}"
         + (f", owed: {facts['era5_problem']}" if facts["era5_problem"] else ""),
         **{f"optional, {name}": count for name, count in facts["optional_products"].items()},
+        "pace": _describe_pace(plan),
         "download": f"{plan.download_bytes / 1e9:.2f} GB",
         "disk": f"{plan.disk_bytes / 1e9:.2f} GB"
         + (f" of {free / 1e9:.2f} GB free" if free is not None else ""),
@@ -75,3 +76,13 @@ def _print_plan(plan: BuildPlan) -> None:
     print_fields(facts["frame"], rows)
     for line in plan.file_system:
         print_notice(f"{facts['frame']}: {line}")
+
+
+def _describe_pace(plan: BuildPlan) -> str:
+    """Return how fast the portal may be asked, and what that means for the duration."""
+    wanted = count_of(plan.portal_requests, "request")
+    at_once = f"{plan.connections} at once"
+    if plan.requests_per_second is None or plan.pace_seconds is None:
+        return f"{wanted} to the portal, {at_once}; unlimited per second on this machine"
+    least = format_duration(plan.pace_seconds)
+    return f"{wanted} to the portal, {at_once}, {plan.requests_per_second:g} a second: {least} or more"

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -115,6 +116,17 @@ class EmbeddedArchive:
 _FILE_BYTES = 1 << 20
 _CENTER_TIME_EXAMPLE = '{124D_04854_171313: "5:03:37.6"}'
 _DAY = 86400.0
+
+
+_SHARE = re.compile(r"([0-9]{1,6})(?:/([0-9]{1,6}))?", re.ASCII)
+
+
+def _parse_share(value: Any) -> Any:
+    """Return a part of one, such as ``1/20``, in its shortest form."""
+    match = _SHARE.fullmatch(str(value).strip()) if isinstance(value, str | int) else None
+    if match is None or not 0 < int(match[1]) <= int(match[2] or 1):
+        raise ValueError("must be a part of one, such as 1/20")
+    return str(Fraction(int(match[1]), int(match[2] or 1)))
 
 
 def _parse_folders(value: Any) -> Any:
@@ -272,6 +284,20 @@ class Settings(BaseSettings):
     )
     connections: int = Field(
         4, ge=1, le=16, description="Concurrent downloads from one archive; fewer after HTTP 429 and 5xx."
+    )
+    requests_per_second: float = Field(
+        4.0,
+        gt=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="Requests that begin in a second, to each archive, over any 10 seconds; unlimited for a "
+        "server of this machine (loopback), unless it is set.",
+    )
+    share: Annotated[str, BeforeValidator(_parse_share)] = Field(
+        "1",
+        description="Part of connections and requests_per_second that this machine takes, such as 1/20 on "
+        "each of 20 machines without a coordinator; at least one connection is left.",
+        examples=["1/20"],
     )
     retries: int = Field(4, ge=0, le=20, description="Retries of a request after a temporary failure.")
     timeout: float = Field(
@@ -440,6 +466,17 @@ class Settings(BaseSettings):
     def downloads_dir(self) -> Path:
         """Folder of the download cache."""
         return self.cache_dir if self.cache_dir is not None else self.data_dir / "cache"
+
+    @property
+    def connections_allowed(self) -> int:
+        """Concurrent requests to one archive: `connections`, or the share of them, at least one."""
+        return max(1, int(self.connections * Fraction(self.share)))
+
+    def request_rate(self, *, is_loopback: bool) -> float | None:
+        """Return the requests per second to an archive, on this machine or not; None if not limited."""
+        if is_loopback and "requests_per_second" not in self.model_fields_set:
+            return None
+        return float(self.requests_per_second * Fraction(self.share))
 
     @property
     def worker_count(self) -> int:

@@ -12,8 +12,8 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -39,6 +39,7 @@ from hephaestus_build.download.content_coding import (
 from hephaestus_build.download.network_environment import find_proxy_variable
 from hephaestus_build.download.partial import BusyError, PartialDownload
 from hephaestus_build.download.rate_limit import AdaptiveLimiter, parse_retry_after
+from hephaestus_build.download.request_pace import RequestLimits
 from hephaestus_build.download.revalidation import (
     conditional_headers,
     describes_other_file,
@@ -78,7 +79,8 @@ class HttpClient:
     Parameters
     ----------
     settings : Settings
-        Provides ``connections``, ``retries``, ``timeout`` and the cache's folder and limit.
+        Provides ``connections``, ``requests_per_second``, ``share``, ``retries``, ``timeout`` and the cache's
+        folder and limit.
     session_headers : mapping, optional
         Headers of every request to the requested host; not sent to redirect targets on other hosts.
     follow : callable, optional
@@ -100,8 +102,9 @@ class HttpClient:
     ) -> None:
         self.cache = DownloadCache(settings.downloads_dir, settings.cache_limit_gb * 1e9)
         self._settings = settings
-        self._limiter = AdaptiveLimiter(settings.connections)
-        self._transport = Transport(settings.timeout, session_headers, follow)
+        self._limiter = AdaptiveLimiter(settings.connections_allowed)
+        self._limits = RequestLimits(settings)
+        self._transport = Transport(settings.timeout, session_headers, follow, self._limits)
         self._failures_by_origin: dict[UrlOrigin, int] = {}
         self._origins_without_head: set[UrlOrigin] = set()
         self._lock = threading.Lock()
@@ -127,7 +130,7 @@ class HttpClient:
         """Request the page at `url`. Failures are reported as outcomes, not raised."""
 
         def attempt() -> SmallResponse:
-            with self._limiter.permit(), closing(self._send_checked("GET", url)) as response:
+            with self._permit(url), closing(self._send_checked("GET", url)) as response:
                 body = bytearray()
                 for block in self._transport.stream_body(response, self._new_deadline()):
                     body += block
@@ -164,7 +167,7 @@ class HttpClient:
         return answer
 
     def _request_headers(self, method: str, url: str) -> SmallResponse:
-        with self._limiter.permit(), closing(self._send_checked(method, url)) as response:
+        with self._permit(url), closing(self._send_checked(method, url)) as response:
             return describe_response(response)
 
     def download(
@@ -322,7 +325,7 @@ class HttpClient:
             headers = {"Range": f"bytes={offset}-", "If-Range": if_range}
         elif job.known_copy and job.conditional:
             headers = conditional_headers(job.known_copy, redact_url(url), by_date=job.revalidate_by_date)
-        with self._limiter.permit(), closing(self._send_checked("GET", url, headers)) as response:
+        with self._permit(url), closing(self._send_checked("GET", url, headers)) as response:
             answer = describe_response(response)
             if job.known_copy and job.confirms(answer):
                 return job.known_copy.replace(
@@ -458,6 +461,12 @@ class HttpClient:
             return
         part.restart()
         raise RequestFailed(Outcome.CORRUPT, reason, retry_policy="content")
+
+    @contextmanager
+    def _permit(self, url: str) -> Iterator[None]:
+        """Wait until a request may be sent, and hold its place until its response has ended."""
+        with self._limiter.permit(), self._limits.hold_place(url):
+            yield
 
     def _send_checked(
         self, method: str, url: str, headers: Mapping[str, str] = MappingProxyType({})

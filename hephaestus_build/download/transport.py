@@ -28,6 +28,7 @@ from hephaestus_build.download.network_environment import (
     find_proxy_variable,
     is_socks_proxy,
 )
+from hephaestus_build.download.request_pace import RequestLimits
 
 USER_AGENT = f"hephaestus-build/{__version__} (LiCSAR and ERA5 cube builder; python-requests)"
 #: Minimum transfer rate, bytes per second; users report 9,000 on slow days.
@@ -115,15 +116,20 @@ class StrictSession(requests.Session):
     """A session without automatic redirects, cookies, or logins from ``~/.netrc``.
 
     As usual, proxies and certificates are taken from the environment.
+
+    Parameters
+    ----------
+    limits : RequestLimits
+        What each request waits for, one after a redirect too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: RequestLimits) -> None:
         super().__init__()
         # no compression: products are compressed already, and Content-Length must be the file's size
         self.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity", "Accept": "*/*"})
         self.auth = _no_auth  # otherwise requests sends logins of ~/.netrc, even over http
         for scheme in ("http://", "https://"):
-            self.mount(scheme, DeadlineAdapter())
+            self.mount(scheme, DeadlineAdapter(limits))
 
     def resolve_redirects(self, *_: Any, **__: Any) -> Iterator[Any]:
         """Follow no redirects, since requests reads the whole body of a redirect first."""
@@ -145,12 +151,19 @@ class Transport:
         Headers for the requested origin; not sent to redirect targets of other origins.
     follow : callable or None
         Returns whether to follow a redirect to an address.
+    limits : RequestLimits
+        What each request waits for.
     """
 
     def __init__(
-        self, timeout: float, headers: Mapping[str, str], follow: Callable[[str], bool] | None
+        self,
+        timeout: float,
+        headers: Mapping[str, str],
+        follow: Callable[[str], bool] | None,
+        limits: RequestLimits,
     ) -> None:
         self._timeout = timeout
+        self._limits = limits
         self._headers = headers
         self._follow = follow or (lambda url: True)
         self._local = threading.local()
@@ -166,7 +179,7 @@ class Transport:
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = self._local.session = StrictSession()
+            session = self._local.session = StrictSession(self._limits)
             with self._lock:
                 self._sessions.append(session)
         return session
@@ -438,7 +451,22 @@ def _with_header_deadline(pool: Any) -> Any:
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """Adapter for connections with a deadline for response headers, and without cookies."""
+    """Adapter for connections with a deadline for response headers, and without cookies.
+
+    Parameters
+    ----------
+    limits : RequestLimits
+        What each request waits for.
+    """
+
+    def __init__(self, limits: RequestLimits) -> None:
+        self._limits = limits
+        super().__init__()
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+        """Send a request when it is its turn."""
+        self._limits.wait_turn(request.url or "")
+        return super().send(request, *args, **options)
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:  # noqa: D102 (the library's hook)
         for name in ("Set-Cookie", "Set-Cookie2"):  # cookies are not kept, so they need not be parsed

@@ -40,7 +40,8 @@ def build_frames(
     wait : bool
         Whether to wait for another build of the same frame.
     at_a_time : int
-        Frames at once: while one waits in the queue of the CDS, another is downloaded.
+        Frames at once, at most one for each connection: while one waits in the queue of the CDS, another is
+        downloaded.
 
     Yields
     ------
@@ -48,8 +49,8 @@ def build_frames(
         The run of each frame, as it ends; it is also written to the log of runs, unless another build was at
         work on the frame.
     """
-    threads = max(1, min(at_a_time, len(requests)))
-    share = settings.model_copy(update={"connections": max(1, settings.connections // threads)})
+    threads = max(1, min(at_a_time, len(requests), settings.connections_allowed))
+    share = settings.model_copy(update={"connections": settings.connections // threads})
     listener = listener or NullListener()
 
     def work(request: BuildRequest) -> BuildRun:

@@ -192,4 +192,4 @@ class BuildBenchmark:
 def _build_threads() -> int:
     """Return how many threads a build uses for interferograms."""
     settings = load_settings()
-    return max(settings.worker_count, settings.connections)
+    return max(settings.worker_count, settings.connections_allowed)

@@ -123,7 +123,7 @@ def _probe_grids(
 
 def _probing_steps(pairs: Sequence[Pair], build: Build) -> list[Sequence[Pair]]:
     """Return which pairs to fetch at once: the first ones singly, since they usually suffice, then more."""
-    at_once = build.context.settings.connections
+    at_once = build.context.settings.connections_allowed
     singly = [pairs[index : index + 1] for index in range(min(_MAX_PROBED_PAIRS, len(pairs)))]
     return singly + [
         pairs[index : index + at_once] for index in range(_MAX_PROBED_PAIRS, len(pairs), at_once)

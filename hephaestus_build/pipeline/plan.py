@@ -13,6 +13,7 @@ from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.settings import PairChoice
 from hephaestus_build.cube.granules import Granule, InterferogramGranule
+from hephaestus_build.download.request_pace import spacing_of
 from hephaestus_build.pipeline.upstream_changes import describe_retraction
 
 #: Bytes a pixel of typical products: as downloaded, and as stored in the cube (docs/performance.md).
@@ -20,6 +21,8 @@ DOWNLOAD_BYTES_PER_PIXEL = 1.6
 STORED_BYTES_PER_PIXEL = 2.6
 #: Bytes a pixel of a raster of an optional variable, as downloaded and as stored: floats compress little.
 OPTIONAL_BYTES_PER_PIXEL = 2.5
+#: Requests to the portal for a pair: phase, coherence, and the preview of an annotated one or a page.
+REQUESTS_PER_PAIR = 3
 #: Pixels of a frame whose size is not known yet: what the 38 published frames have in the middle.
 TYPICAL_PIXELS = 2700 * 2600
 
@@ -142,6 +145,10 @@ class BuildPlan:
         Why the atmosphere will be owed whatever its archive has; empty if nothing is known against it.
     manners : FilesystemManners or None
         What the file system of the cubes can do; None if it was not tried.
+    connections : int
+        Requests to the portal at once.
+    requests_per_second : float or None
+        Requests per second to the portal; None if they are not limited.
     """
 
     request: BuildRequest
@@ -154,6 +161,8 @@ class BuildPlan:
     optional_products: Mapping[str, int] = field(default_factory=dict)
     era5_problem: str = ""
     manners: FilesystemManners | None = None
+    connections: int = 1
+    requests_per_second: float | None = None
 
     def __repr__(self) -> str:
         wanted, size = len(self.selection.wanted), self.download_bytes / 1e9
@@ -181,6 +190,17 @@ class BuildPlan:
         copies = self.manners.copies_per_generation if self.manners and new else 0
         whole = len(self.selection.wanted) * STORED_BYTES_PER_PIXEL + each
         return int((new + copies * whole) * self.pixels_per_image)
+
+    @property
+    def portal_requests(self) -> int:
+        """Roughly the number of requests to the portal."""
+        return len(self.pairs_to_fetch) * REQUESTS_PER_PAIR + sum(self.optional_products.values())
+
+    @property
+    def pace_seconds(self) -> float | None:
+        """Least duration of these requests at the set rate, seconds; None if it is not limited."""
+        rate = self.requests_per_second
+        return None if rate is None else self.portal_requests * spacing_of(rate)
 
     @property
     def file_system(self) -> tuple[str, ...]:
@@ -215,6 +235,10 @@ class BuildPlan:
             "era5_requests": self.era5_request_count,
             "era5_problem": self.era5_problem,
             "optional_products": dict(self.optional_products),
+            "portal_requests": self.portal_requests,
+            "connections": self.connections,
+            "requests_per_second": self.requests_per_second,
+            "pace_seconds": None if self.pace_seconds is None else round(self.pace_seconds, 1),
             "download_bytes": self.download_bytes,
             "disk_bytes": self.disk_bytes,
             "size_is_exact": self.grid is not None,

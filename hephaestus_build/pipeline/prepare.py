@@ -20,6 +20,7 @@ from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.adoption import adopt_copy
 from hephaestus_build.cube.storage.generations import FrameStore
+from hephaestus_build.download.request_pace import RequestLimits
 from hephaestus_build.pipeline.context import BuildContext
 from hephaestus_build.pipeline.frame_grid import recorded_grid
 from hephaestus_build.pipeline.global_attributes import complete_metadata
@@ -287,6 +288,8 @@ def make_plan(build: Build) -> BuildPlan:
         listed_count=len(context.modified),
         optional_products=dict(Counter(key.variable for key in optional)),
         manners=probe_filesystem(context.store.published_link.parent),
+        connections=context.settings.connections_allowed,
+        requests_per_second=RequestLimits(context.settings).rate_of(context.settings.licsar_url),
     )
 
 

@@ -71,7 +71,7 @@ class Stage(Protocol):
 def open_stage_pool(build: Build) -> Iterator[BoundedPool]:
     """Open the thread pool in which granules are made; the settings give its size."""
     settings = build.context.settings
-    with open_bounded_pool(max(settings.worker_count, settings.connections)) as pool:
+    with open_bounded_pool(max(settings.worker_count, settings.connections_allowed)) as pool:
         yield pool
 
 

@@ -255,6 +255,6 @@ def compare_with_archive(
                 changes.append(UpstreamChange(key, receipt.product, what))
 
         listener.stage(f"{frame}: products asked", len(products))
-        for _ in map_bounded(ask, products, settings.connections):
+        for _ in map_bounded(ask, products, settings.connections_allowed):
             listener.advance(f"{frame}: products asked")
     return sorted(changes, key=lambda change: (change.unit, change.product))

@@ -90,7 +90,7 @@ class ArcoEra5Source(CachedEra5Source):
                     receipt = Receipt("era5.store", error.outcome, self.url, detail=str(error))
                     yield failed_fields(area, self.name, batch, receipt)
                 return
-            pool = ThreadPoolExecutor(self._settings.connections, thread_name_prefix="arco")
+            pool = ThreadPoolExecutor(self._settings.connections_allowed, thread_name_prefix="arco")
             try:
                 hours = {
                     moment: pool.submit(store.fetch_hour, moment)

@@ -34,6 +34,7 @@ from hephaestus_build.core.web_address import parse_url_setting, redact_url
 from hephaestus_build.download.cache_files import VanishedError, translate_cache_errors
 from hephaestus_build.download.client import HttpClient
 from hephaestus_build.download.credentials import CDS_KEY_HELP, CdsCredentials
+from hephaestus_build.download.request_pace import RequestLimits
 from hephaestus_build.sources.era5.cds_errors import MAX_TRIES, CdsError, classify_cds_error
 from hephaestus_build.sources.era5.cds_netcdf import CdsFields, InvalidCdsFileError, read_cds_netcdf
 from hephaestus_build.sources.era5.cds_session import SingleOriginSession
@@ -125,7 +126,7 @@ class CdsEra5Source(CachedEra5Source):
     ) -> Iterator[Era5Fields]:
         """Submit requests a few at a time and yield the fields of each as it ends.
 
-        1. Submit requests until `settings.connections` of them are pending.
+        1. Submit requests until `settings.connections_allowed` of them are pending.
         2. Poll each pending request; yield the fields of the ones that ended.
         3. If none ended, pause: 1 s at first, 1.5 times longer each time, up to the maximum. Any progress
            resets the pause, and a period of `settings.era5_deadline` seconds without progress is an error.
@@ -133,7 +134,7 @@ class CdsEra5Source(CachedEra5Source):
         last_moved = time.monotonic()
         pause = first_pause = min(1.0, self._max_poll_interval)
         while queue or waiting:
-            while queue and len(waiting) < self._settings.connections:
+            while queue and len(waiting) < self._settings.connections_allowed:
                 waiting.append(queue.popleft())
                 self._submit(session.api, waiting[-1])
             moved = False
@@ -184,7 +185,9 @@ class CdsEra5Source(CachedEra5Source):
             warnings.simplefilter("ignore")
             return cdsapi.Client(
                 url=self.url,
-                session=SingleOriginSession(self.address, self._settings.timeout),
+                session=SingleOriginSession(
+                    self.address, self._settings.timeout, RequestLimits(self._settings)
+                ),
                 key=self._credentials.key,
                 verify=self._credentials.verify_tls,
                 quiet=True,

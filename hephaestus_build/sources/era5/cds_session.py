@@ -17,6 +17,7 @@ from requests.auth import HTTPBasicAuth
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.web_address import HttpUrl
 from hephaestus_build.download.content_coding import decode_content
+from hephaestus_build.download.request_pace import RequestLimits
 from hephaestus_build.download.transport import DeadlineAdapter, RequestFailed, StrictSession, stream_body
 
 #: Bytes of a response; a job status has a few thousand.
@@ -38,14 +39,16 @@ class SingleOriginSession(StrictSession):
         The service. A login in it is sent in addition to the key.
     timeout : float
         Seconds that the service may be silent.
+    limits : RequestLimits
+        What each request waits for.
     """
 
-    def __init__(self, address: HttpUrl, timeout: float) -> None:
-        super().__init__()
+    def __init__(self, address: HttpUrl, timeout: float, limits: RequestLimits) -> None:
+        super().__init__(limits)
         if address.credentials:
             self.auth = HTTPBasicAuth(*(part.encode() for part in address.credentials))
         for scheme in ("http://", "https://"):
-            self.mount(scheme, _SingleOriginAdapter(address, timeout))
+            self.mount(scheme, _SingleOriginAdapter(address, timeout, limits))
 
     def resolve_redirects(self, *args: Any, **options: Any) -> Iterator[Any]:
         """Follow redirects as requests does; the adapter refuses those to another origin."""
@@ -58,8 +61,8 @@ class SingleOriginSession(StrictSession):
 class _SingleOriginAdapter(DeadlineAdapter):
     """Transport adapter that refuses all origins but one and reads responses within limits."""
 
-    def __init__(self, address: HttpUrl, timeout: float) -> None:
-        super().__init__()
+    def __init__(self, address: HttpUrl, timeout: float, limits: RequestLimits) -> None:
+        super().__init__(limits)
         self._address = address
         self._timeout = timeout
 
@@ -70,6 +73,11 @@ class _SingleOriginAdapter(DeadlineAdapter):
             raise OtherOriginError("an invalid address", request=request) from None
         if wanted.origin != self._address.origin:
             raise OtherOriginError(sanitize_text(wanted, 200), request=request)
+        with self._limits.hold_place(request.url or ""):
+            return self._exchange(request, *args, **options)
+
+    def _exchange(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+        """Send a request and read its response."""
         response = super().send(request, *args, **options)
         body, deadline = bytearray(), time.monotonic() + TIMEOUTS_PER_RESPONSE * self._timeout
         try:
