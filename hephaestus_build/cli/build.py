@@ -17,19 +17,23 @@ from hephaestus_build.cli.console import (
 from hephaestus_build.cli.messages import BuildSummary, print_owed_notices
 from hephaestus_build.cli.options import (
     JSON_OPTION,
+    AllFramesOption,
     AtATimeOption,
     DataDirOption,
     Era5Option,
     FramesArgument,
+    FramesFileOption,
     LimitOption,
     PairsOption,
     PartOfFramesOption,
+    PublishedOption,
     SimulatedOption,
     SinceOption,
     UntilOption,
     VariablesOption,
+    list_named_frames,
     make_build_request,
-    select_frames_to_build,
+    require_frames_to_build,
     select_requested_part,
 )
 from hephaestus_build.core.errors import HephaestusError
@@ -44,9 +48,9 @@ from hephaestus_build.simulation.server.embedded import serve_for_frames
 
 def build(
     frames: FramesArgument = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="The 38 frames of the published data set, or those of --simulated.")
-    ] = False,
+    every: AllFramesOption = False,
+    published: PublishedOption = False,
+    frames_file: FramesFileOption = None,
     part: PartOfFramesOption = None,
     pairs: PairsOption = None,
     since: SinceOption = None,
@@ -75,10 +79,11 @@ def build(
     """
     runs: list[BuildRun] = []
     spoilt = False
-    chosen = select_frames_to_build(frames, simulated, every=every)
     settings = load_command_settings(
         simulated, data_dir=data_dir, era5=era5, pairs=pairs, variables=variables
     )
+    named = list_named_frames(frames, settings, every=every, published=published, listed=frames_file)
+    chosen = require_frames_to_build(named, settings)
     requests = [make_build_request(frame, settings, since, until, limit) for frame in chosen]
     requests = select_requested_part(requests, part)
     chosen = [request.frame for request in requests]

@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from hephaestus_build.cli.console import print_notice
+from hephaestus_build.cli.frames_file import read_frames_file
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import frame_named, list_published_frames
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.registry import OPTIONAL_VARIABLES, published_frames
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
+from hephaestus_build.operations.frame_list import read_frame_list
 from hephaestus_build.pipeline.frame_cost import fingerprint_frames, select_frame_part
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.embedded import embedded_frames
@@ -85,6 +87,31 @@ AtATimeOption = Annotated[
 ]
 
 
+AllFramesOption = Annotated[
+    bool,
+    typer.Option(
+        "--all",
+        help="All frames that are known: the 38 of the published data set, and those that `hephaestus frames "
+        "--update` has learnt; with --simulated, those of the simulated archive.",
+    ),
+]
+
+
+PublishedOption = Annotated[
+    bool, typer.Option("--published", help="The 38 frames of the published data set alone.")
+]
+
+
+FramesFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--frames-file",
+        metavar="FILE",
+        help="Frames that a file names, an id or a volcano a line; # begins a comment.",
+    ),
+]
+
+
 PartOfFramesOption = Annotated[
     str | None,
     typer.Option(
@@ -107,18 +134,64 @@ def _to_date(moment: datetime | None) -> date | None:
     return moment.date() if moment else None
 
 
-def select_frames_to_build(names: list[str] | None, simulated: bool, *, every: bool = False) -> list[Frame]:
-    """Return the frames to build: the named ones, all, or those of the embedded archive."""
-    if names and every:
-        raise UsageError("name frames or say --all, not both")
-    if every and not simulated:
+def list_named_frames(
+    names: list[str] | None,
+    settings: Settings,
+    *,
+    every: bool = False,
+    published: bool = False,
+    listed: Path | None = None,
+) -> list[Frame] | None:
+    """Return the frames that arguments or one of the options for many name; None without any.
+
+    Raises
+    ------
+    UsageError
+        If more than one of them is given, or one names no frame.
+    """
+    if (bool(names) + every + published + (listed is not None)) > 1:
+        raise UsageError("give one of: frames, --all, --published, --frames-file")
+    if names:
+        return list(dict.fromkeys(map(frame_named, names)))
+    if listed is not None:
+        return read_frames_file(listed)
+    if published:
+        if settings.is_simulated:
+            raise UsageError("--published takes the frames of the published data set; leave out --simulated")
         return list_published_frames()
-    if not names and not simulated:
+    return list_known_frames(settings) if every else None
+
+
+def list_known_frames(settings: Settings) -> list[Frame]:
+    """Return all frames that are known without asking an archive, and say so where a list was kept."""
+    kept = read_frame_list(settings)
+    if settings.is_simulated:
+        return list(kept.frames if kept else embedded_frames())
+    published = list_published_frames()
+    if kept is None:
+        return published
+    known = sorted({*published, *kept.frames})
+    print_notice(
+        f"--all: {count_of(len(known), 'frame')}, as listed on {kept.updated[:10]} (`hephaestus frames "
+        f"--update`); --published takes the {len(published)} of the published data set alone"
+    )
+    return known
+
+
+def require_frames_to_build(chosen: list[Frame] | None, settings: Settings) -> list[Frame]:
+    """Return the frames that were named, else with ``--simulated`` those of the embedded archive.
+
+    Raises
+    ------
+    UsageError
+        If there are none.
+    """
+    if chosen is None and not settings.is_simulated:
         raise UsageError(
             "name a frame, such as 124D_04854_171313, or add --simulated for the embedded sample; "
             "`hephaestus frames` finds frames by volcano or place"
         )
-    return list(dict.fromkeys(map(frame_named, names))) if names else list(embedded_frames())
+    return list(embedded_frames()) if chosen is None else chosen
 
 
 #: Option of commands that take cubes; commands that need an archive serve it themselves.

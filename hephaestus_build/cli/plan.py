@@ -8,14 +8,16 @@ from hephaestus_build.cli.options import (
     DataDirOption,
     Era5Option,
     FramesArgument,
+    FramesFileOption,
     LimitOption,
     PairsOption,
     SimulatedOption,
     SinceOption,
     UntilOption,
     VariablesOption,
+    list_named_frames,
     make_build_request,
-    select_frames_to_build,
+    require_frames_to_build,
 )
 from hephaestus_build.core.plain_text import count_of, format_duration
 from hephaestus_build.pipeline.build import plan as plan_frame
@@ -25,6 +27,7 @@ from hephaestus_build.simulation.server.embedded import serve_for_frames
 
 def plan(
     frames: FramesArgument = None,
+    frames_file: FramesFileOption = None,
     pairs: PairsOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
@@ -39,10 +42,11 @@ def plan(
 
     Simulated frames are asked of an archive that this command serves itself, unless a portal is set.
     """
-    chosen = select_frames_to_build(frames, simulated)
     settings = load_command_settings(
         simulated, data_dir=data_dir, era5=era5, pairs=pairs, variables=variables
     )
+    named = list_named_frames(frames, settings, listed=frames_file)
+    chosen = require_frames_to_build(named, settings)
     with serve_for_frames(settings, chosen) as served:
         plans = [
             plan_frame(make_build_request(frame, settings, since, until, limit), served) for frame in chosen

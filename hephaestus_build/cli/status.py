@@ -8,21 +8,32 @@ import typer
 
 from hephaestus_build.cli.console import load_command_settings, out, print_json, print_notice, print_table
 from hephaestus_build.cli.messages import print_owed_notices
-from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, FramesArgument, SimulatedOption
-from hephaestus_build.cli.targets import (
-    select_frames,
+from hephaestus_build.cli.options import (
+    JSON_OPTION,
+    DataDirOption,
+    FramesArgument,
+    FramesFileOption,
+    SimulatedOption,
+    list_named_frames,
 )
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.validation.wording import describe_wording
+from hephaestus_build.operations.frame_list import read_frame_list
 from hephaestus_build.operations.run_log import read_last_runs
-from hephaestus_build.operations.status import FrameStatus, list_frames_on_disk, read_frame_status
+from hephaestus_build.operations.status import (
+    FrameStatus,
+    frames_with_settings,
+    list_frames_on_disk,
+    read_frame_status,
+)
 
 
 def status(
     frames: FramesArgument = None,
+    frames_file: FramesFileOption = None,
     simulated: SimulatedOption = False,
     data_dir: DataDirOption = None,
     as_json: bool = JSON_OPTION,
@@ -33,7 +44,12 @@ def status(
     work for the next build and no failure.
     """
     settings = load_command_settings(simulated, data_dir=data_dir)
-    chosen = select_frames(frames, settings, list_frames_on_disk)
+    named = list_named_frames(frames, settings, listed=frames_file)
+    chosen = (
+        frames_with_settings(settings, list_frames_on_disk)
+        if named is None
+        else [(frame, settings.for_frame(frame)) for frame in named]
+    )
     real, simulated_ones = (read_last_runs(home.data_dir) for home in (settings, settings.for_simulated()))
     # earlier versions wrote down runs of simulated frames among the real ones
     runs = {
@@ -47,6 +63,13 @@ def status(
         _print_status(rows)
     else:
         print_notice(f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one")
+    if named is None and not as_json and (kept := read_frame_list(settings)):
+        built = {row.frame for row in rows if row.generation is not None}
+        known = {frame.id for frame in kept.frames}
+        out.print(
+            f"of {count_of(len(known), 'frame')} that the archive listed on {kept.updated[:10]}, "
+            f"{len(built & known)} have a cube"
+        )
     if any(row.has_failed for row in rows):
         raise typer.Exit(1)
 

@@ -12,13 +12,17 @@ from hephaestus_build.cli.console import load_command_settings, out, print_notic
 from hephaestus_build.cli.messages import BuildSummary
 from hephaestus_build.cli.options import (
     JSON_OPTION,
+    AllFramesOption,
     AtATimeOption,
     DataDirOption,
     FramesArgument,
+    FramesFileOption,
     PairsOption,
     PartOfFramesOption,
+    PublishedOption,
     SimulatedOption,
     SinceOption,
+    list_named_frames,
     make_build_request,
     select_requested_part,
 )
@@ -26,7 +30,6 @@ from hephaestus_build.cli.targets import (
     select_frames_of_kind,
 )
 from hephaestus_build.core.errors import UsageError
-from hephaestus_build.core.frame_search import list_published_frames
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import show_progress
 from hephaestus_build.core.terminal import json_text
@@ -37,9 +40,9 @@ from hephaestus_build.simulation.server.embedded import serve_for_frames
 
 def watch(
     frames: FramesArgument = None,
-    every_frame: Annotated[
-        bool, typer.Option("--all", help="The 38 frames of the published data set.")
-    ] = False,
+    every_frame: AllFramesOption = False,
+    published: PublishedOption = False,
+    frames_file: FramesFileOption = None,
     part: PartOfFramesOption = None,
     pairs: PairsOption = None,
     since: SinceOption = None,
@@ -61,11 +64,9 @@ def watch(
     if once and rounds is not None:
         raise UsageError("say --once or --rounds, not both")
     settings = load_command_settings(simulated, data_dir=data_dir, pairs=pairs)
-    if frames and every_frame:
-        raise UsageError("name frames or say --all, not both")
-    chosen, settings = (
-        (list_published_frames(), settings) if every_frame else select_frames_of_kind(frames, settings)
-    )
+    chosen = list_named_frames(frames, settings, every=every_frame, published=published, listed=frames_file)
+    if chosen is None:
+        chosen, settings = select_frames_of_kind(None, settings)
     if not chosen:
         raise UsageError("there are no cubes yet: name the frames to watch, such as 124D_04854_171313")
     requests = [make_build_request(frame, settings, since, None, None) for frame in chosen]

@@ -1,4 +1,4 @@
-"""Offline search of the registry of the 38 published frames by volcano, place, point or box."""
+"""Offline search of frames by volcano, place, point or box: the published ones, and others by their ids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from hephaestus_build.core.bounds import Bounds, great_circle_km
 from hephaestus_build.core.errors import UsageError
-from hephaestus_build.core.frames import FRAME_ID_HELP, Frame
+from hephaestus_build.core.frames import FRAME_ID_HELP, LAST_TRACK, Frame
 from hephaestus_build.core.registry import PublishedFrame, published_frames
 from hephaestus_build.core.volcanoes import (
     VolcanoCone,
@@ -30,22 +30,30 @@ _BURST_KM = 19.9
 _SWATHS_KM = {1: 85.0, 2: 165.0, 3: 244.0}
 _TILT = math.radians(12.0)  # angle between the orbit and the meridians
 _KM_PER_DEGREE = 111.2
+# Sentinel-1's orbit: inclination, and 175 orbits in twelve days. Tracks count from an ascending node near
+# Greenwich; the middle of the swath lies to the right of the flight. The two longitudes are fitted to the 38
+# published frames.
+_INCLINATION = math.radians(98.18)
+_DEGREES_PER_ORBIT = 360.0 * 12 / LAST_TRACK
+_SWATH_OFFSET = {"A": 4.70, "D": -4.42}  # degrees of a great circle, eastwards
+_SWATH_WIDTH = 0.71  # degrees of a great circle from the middle of one swath to the next
 
 
 @dataclass(frozen=True, repr=False)
 class FoundFrame:
-    """A frame of the registry, with the details shown in search results.
+    """A frame with the details shown in search results.
 
     Parameters
     ----------
     frame : Frame
         The frame.
     latitude, longitude : float
-        Centre, degrees.
+        Centre, degrees; of a frame outside the registry, as its id implies (NaN where it implies none).
     bounds : Bounds
         Approximate footprint (see :func:`approximate_bounds`).
     region : str
-        Frames that share a volcano or lie within 300 km share a region; splits keep regions apart.
+        Frames that share a volcano or lie within 300 km share a region; splits keep regions apart. Empty for
+        a frame outside the registry, as are its places and volcanoes.
     places : tuple of str
         Countries, islands or states.
     annotations : int
@@ -77,6 +85,11 @@ class FoundFrame:
         """The frame's id."""
         return self.frame.id
 
+    @property
+    def is_published(self) -> bool:
+        """Whether it is one of the 38 frames of the published data set."""
+        return self.id in published_frames()
+
     def __repr__(self) -> str:
         return f"<FoundFrame {self.id}: {', '.join(volcano.name for volcano in self.volcanoes)}>"
 
@@ -85,6 +98,7 @@ class FoundFrame:
         return {
             "frame": self.frame.id,
             "direction": "ascending" if self.frame.direction == "A" else "descending",
+            "published": self.is_published,
             "latitude": self.latitude,
             "longitude": self.longitude,
             "bounds": [round(edge, 3) for edge in self.bounds],
@@ -137,6 +151,33 @@ def approximate_extent(frame: Frame, latitude: float) -> tuple[float, float] | N
     return height, width / math.cos(math.radians(latitude))
 
 
+def approximate_centre(frame: Frame) -> tuple[float, float] | None:
+    """Return latitude and longitude of a frame's centre, degrees, by its id; None where it has no latitude.
+
+    The id states track, direction and latitude, from which the orbit gives the longitude: within 0.4 degree
+    of that of the registry for the published frames.
+
+    Examples
+    --------
+    >>> [round(degrees, 1) for degrees in approximate_centre(Frame("124D_05291_081406"))]
+    [37.1, 14.6]
+    """
+    latitude = frame.nominal_latitude
+    present = [number for number, count in enumerate(frame.burst_counts) if count]
+    if latitude is None or not present or frame.is_simulated:
+        return None
+    # the argument of latitude: the angle along the orbit from the ascending node
+    along = math.asin(max(-1.0, min(1.0, math.sin(math.radians(latitude)) / math.sin(_INCLINATION))))
+    along = (math.pi - along if frame.direction == "D" else along) % math.tau
+    east = math.degrees(math.atan2(math.cos(_INCLINATION) * math.sin(along), math.cos(along)))
+    turned = _DEGREES_PER_ORBIT * (frame.track - 1 + along / math.tau)
+    offset = _SWATH_OFFSET[frame.direction]
+    # the second of three swaths is in the middle
+    offset += math.copysign(_SWATH_WIDTH, offset) * ((present[0] + present[-1]) / 2 - 1)
+    longitude = east - turned + offset / math.cos(math.radians(latitude))
+    return latitude, round((longitude + 180.0) % 360.0 - 180.0, 4)
+
+
 def volcanoes_of(frame: PublishedFrame) -> tuple[VolcanoCone, ...]:
     """Return the volcanoes that the registry lists for a frame (the nearest of those with one name)."""
     return tuple(
@@ -165,13 +206,35 @@ def _registry() -> tuple[FoundFrame, ...]:
     return tuple(sorted(frames, key=lambda item: item.frame))
 
 
+@cache
+def _found_by_id(frame: Frame) -> FoundFrame:
+    """Return what the id of a frame outside the registry implies."""
+    centre = approximate_centre(frame)
+    if centre is None:
+        nowhere = Bounds(math.nan, math.nan, math.nan, math.nan)
+        return FoundFrame(frame, math.nan, math.nan, nowhere, "", (), 0, (), ())
+    latitude, longitude = centre
+    height, width = approximate_extent(frame, latitude) or (0.0, 0.0)
+    bounds = Bounds(
+        longitude - width / 2, latitude - height / 2, longitude + width / 2, latitude + height / 2
+    )
+    return FoundFrame(frame, latitude, longitude, bounds, "", (), 0, (), volcanoes_inside(bounds))
+
+
+def _all_frames(others: Iterable[Frame]) -> list[FoundFrame]:
+    """Return the registry, and the frames of `others` that it does not hold, sorted by id."""
+    added = [_found_by_id(frame) for frame in set(others) if frame.id not in published_frames()]
+    return sorted([*_registry(), *added], key=lambda item: item.frame)
+
+
 def find_frames(
     words: str | Iterable[str] = (),
     *,
+    others: Iterable[Frame] = (),
     near: tuple[float, float] | None = None,
     bbox: tuple[float, float, float, float] | None = None,
 ) -> list[FoundFrame]:
-    """Return the frames of the registry that match a search. No archive is asked.
+    """Return the frames that match a search: of the registry, and of `others`. No archive is asked.
 
     Parameters
     ----------
@@ -179,6 +242,8 @@ def find_frames(
         Prefixes of words in the frame's id, region, places or any spelling of its volcanoes, all of which
         must match; case and accents are ignored. Frames for which the data set lists a matching volcano
         precede those whose approximate footprint merely contains one.
+    others : iterable of Frame, optional
+        Frames to search besides those of the registry; where they lie follows from their ids.
     near : (float, float), optional
         Latitude and longitude, degrees. Selects frames whose approximate footprint contains the point, or
         otherwise the five with the nearest centres, sorted by distance.
@@ -189,7 +254,7 @@ def find_frames(
     Returns
     -------
     list of FoundFrame
-        Sorted by id unless stated otherwise above; all 38 frames if no criterion is given.
+        Sorted by id unless stated otherwise above; all frames if no criterion is given.
 
     Raises
     ------
@@ -202,7 +267,9 @@ def find_frames(
     [<FoundFrame 124D_05291_081406: Etna>]
     """
     text = words if isinstance(words, str) else " ".join(words)
-    frames = _matching(text) if text.strip() else list(_registry())
+    frames = _all_frames(others)
+    if text.strip():
+        frames = _matching(text, frames)
     if bbox is not None:
         box = check_bounds(bbox)
         frames = [item for item in frames if item.bounds.intersects(box)]
@@ -211,12 +278,12 @@ def find_frames(
     return frames
 
 
-def _matching(text: str) -> list[FoundFrame]:
+def _matching(text: str, frames: Iterable[FoundFrame]) -> list[FoundFrame]:
     wanted = fold_name(text).split()
     if not wanted:
         return []
     listed, inside = [], []
-    for item in _registry():
+    for item in frames:
         words = set(fold_name(" ".join((item.id, item.region, *item.places))).split())
         words |= _words(item.volcanoes)
         if _begins_all(wanted, words):
@@ -238,6 +305,7 @@ def _near(frames: Iterable[FoundFrame], latitude: float, longitude: float) -> li
     ranked = [
         replace(item, distance_km=great_circle_km(item.latitude, item.longitude, latitude, longitude))
         for item in frames
+        if not math.isnan(item.latitude)
     ]
     ranked.sort(key=lambda item: (item.distance_km, item.frame))
     return [item for item in ranked if item.bounds.contains(latitude, longitude)] or ranked[:NEAREST]

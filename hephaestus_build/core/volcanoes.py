@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -180,6 +181,14 @@ def nearest_volcano(
     return min(volcanoes, key=lambda volcano: volcano.distance_km(latitude, longitude))
 
 
+@cache
+def _by_latitude() -> tuple[list[float], list[VolcanoCone]]:
+    """Return the latitudes of the catalogue in ascending order, and the volcanoes in that order."""
+    placed = [(volcano.latitude, volcano) for volcano in load_volcanoes() if volcano.latitude is not None]
+    placed.sort(key=lambda item: item[0])
+    return [latitude for latitude, _ in placed], [volcano for _, volcano in placed]
+
+
 def volcanoes_inside(bounds: Bounds, among: Iterable[VolcanoCone] | None = None) -> tuple[VolcanoCone, ...]:
     """Return the volcanoes whose coordinates lie in a box, sorted by name.
 
@@ -190,9 +199,12 @@ def volcanoes_inside(bounds: Bounds, among: Iterable[VolcanoCone] | None = None)
     among : iterable of VolcanoCone, optional
         Candidates; by default, the whole catalogue.
     """
+    if among is None:
+        latitudes, catalogue = _by_latitude()
+        among = catalogue[bisect_left(latitudes, bounds.south) : bisect_right(latitudes, bounds.north)]
     inside = [
         volcano
-        for volcano in (load_volcanoes() if among is None else among)
+        for volcano in among
         if volcano.latitude is not None
         and volcano.longitude is not None
         and bounds.contains(volcano.latitude, volcano.longitude)

@@ -311,6 +311,15 @@ class InterferogramSource(Protocol):
     credit: SourceCredit
     address: str
 
+    def tracks(self) -> tuple[int, ...]:
+        """Return the relative orbits that the archive lists, sorted.
+
+        Raises
+        ------
+        HephaestusError
+            If the archive does not answer with a listing.
+        """
+
     def frames(self, track: int) -> tuple[Frame, ...]:
         """Return the frames that the archive has on a relative orbit, sorted.
 

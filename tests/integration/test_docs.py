@@ -54,7 +54,7 @@ STAND_INS = {
 }
 #: Why lines of `hephaestus` are not run, and how many there are.
 LEFT_OUT = {
-    "asks the real archives": 16,
+    "asks the real archives": 18,
     "trains, or needs what was trained": 26,
     "serves until it is stopped": 3,  # test_archives_are_served_as_pages_say runs them
     "is part of a script that is not run": 1,
@@ -209,7 +209,8 @@ def why_left_out(words: list[str]) -> str:
         return "is part of a script that is not run"
     if words == ["plan", "Colima"]:  # refused before any archive is asked
         return ""
-    asks = words[0] in ("plan", "build", "watch") or "--upstream" in words or words[1:] == ["fetch"]
+    asking = {"--upstream", "--update"} & {*words} or words[1:] == ["fetch"]
+    asks = words[0] in ("plan", "build", "watch") or asking
     return "asks the real archives" if asks and "--simulated" not in words else ""
 
 

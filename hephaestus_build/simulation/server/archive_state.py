@@ -56,7 +56,9 @@ class SimulatedArchive:
     ----------
     extra_links : dict of str to list of str
         Additional hrefs, such as hostile ones, that are written unescaped into a frame's listing of
-        interferograms.
+        interferograms, or into the listing of a track, by its number.
+    listed_frames : list of str
+        Ids of frames that listings of tracks name too, and that have no files.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class SimulatedArchive:
         self.public_root = "LiCSAR_products.public"
         self.mirror_root = "neodc/comet/data/licsar_products"
         self.extra_links: dict[str, list[str]] = {}
+        self.listed_frames: list[str] = []
         self._until: date | None = None
         self._withdrawn: set[tuple[str, Pair]] = set()
         self._revisions: dict[tuple[str, Pair], int] = {}

@@ -100,7 +100,8 @@ class LicsarApp:
                 address = f"{request.base_url}{quote(request.path)}/"
                 return HttpResponse(301, b"", {"Location": address, "Content-Type": _HTML})
             *_, frame, kind = ["", "", *request.path.rstrip("/").split("/")]
-            extra = self.archive.extra_links.get(frame, []) if kind == "interferograms" else []
+            key = frame if kind == "interferograms" else kind if kind.isdecimal() else ""
+            extra = self.archive.extra_links.get(key, [])
             page = render_listing(request.path, node, self.archive.listing, extra)
             return HttpResponse(200, page.encode(), {"Content-Type": _HTML})
         if node is None or slash:
@@ -113,13 +114,14 @@ class LicsarApp:
     # contents of the three locations
 
     def _find_main(self, parts: list[str], base: str) -> PortalNode:
-        tracks = {name: str(Frame(name).track) for name in self.archive.world.frames}
+        frames = self.archive.world.frames
+        tracks = {name: str(Frame(name).track) for name in (*frames, *self.archive.listed_frames)}
         match parts:
             case []:
                 return _folder_entries(sorted(set(tracks.values())))
             case [track]:
                 return _folder_entries(name for name in tracks if tracks[name] == track) or None
-            case [track, name, *rest] if tracks.get(name) == track:
+            case [track, name, *rest] if tracks.get(name) == track and name in frames:
                 return self._find_in_frame(name, rest, base)
         return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -74,6 +75,8 @@ _MAX_PAGE_BYTES, _MAX_TEXT_BYTES = 4 << 20, 1 << 20
 _MAX_FIELDS, _MAX_VALUE = 200, 200
 # Number of remembered link pages, and seconds: a page changes when a product is added or moved.
 _MAX_CACHED_LINKS, _LINKS_TTL = 256, 600.0
+# Name of a track's folder, and frames of a track: the fullest ones have some thirty.
+_TRACK, _MAX_TRACK_FRAMES = re.compile(r"[1-9][0-9]{0,2}"), 500
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -158,25 +161,54 @@ class LicsarPortal:
         address = HttpUrl.parse(url)
         return address.is_loopback and address.origin != self._base.origin
 
+    def tracks(self) -> tuple[int, ...]:
+        """Return the relative orbits that the archive lists, sorted; one request.
+
+        Raises
+        ------
+        HephaestusError
+            If the archive does not answer with a listing.
+        """
+        names = self._listed_names(self._base, "the tracks")
+        return tuple(sorted({int(name) for name in names if _TRACK.fullmatch(name)}))
+
     def frames(self, track: int) -> tuple[Frame, ...]:
         """Return the frames that the archive has on a relative orbit, sorted; one request.
 
         Raises
         ------
         HephaestusError
-            If the archive has no such track or does not answer with a listing.
+            If the archive has no such track or does not answer with a listing; an UnreachableError if it does
+            not answer at all, a RefusedError if it refuses access.
         """
-        page = self.client.get_text(self._base.child(f"{track}/").url_with_secrets, max_bytes=_MAX_PAGE_BYTES)
-        if not page.ok:
-            raise (UnreachableError if page.outcome is Outcome.UNREACHABLE else HephaestusError)(
-                f"track {track}: the LiCSAR archive does not list its frames ({page.outcome}: {page.detail}; "
-                f"asked {page.url}); check HEPHAESTUS_LICSAR_URL, or run the same command again later"
-            )
         found: set[Frame] = set()
-        for anchor in parse_anchors(page.text):
+        for name in self._listed_names(self._base.child(f"{track}/"), f"track {track}"):
             with suppress(UsageError):
-                found.add(Frame(anchor.href.rstrip("/").rpartition("/")[2]))
-        return tuple(sorted(frame for frame in found if frame.track == track))
+                found.add(Frame(name))
+        frames = tuple(sorted(frame for frame in found if frame.track == track))
+        if len(frames) > _MAX_TRACK_FRAMES:
+            raise HephaestusError(
+                f"track {track}: the LiCSAR archive lists {len(frames)} frames, and a track has some dozens; "
+                "none is taken; check HEPHAESTUS_LICSAR_URL"
+            )
+        return frames
+
+    def _listed_names(self, folder: HttpUrl, what: str) -> list[str]:
+        """Return the last parts of the addresses that a folder's listing links to."""
+        page = self.client.get_text(folder.url_with_secrets, max_bytes=_MAX_PAGE_BYTES)
+        detail = f"{page.outcome}: {page.detail}"
+        if page.ok:
+            try:
+                return [anchor.href.rstrip("/").rpartition("/")[2] for anchor in parse_anchors(page.text)]
+            except ValueError as error:
+                detail = str(error)
+        message = (
+            f"{what}: the LiCSAR archive does not list its frames ({detail}; asked {page.url}); "
+            "check HEPHAESTUS_LICSAR_URL, or run the same command again later"
+        )
+        if page.outcome is Outcome.REFUSED:
+            raise RefusedError(message, page.status)
+        raise (UnreachableError if page.outcome is Outcome.UNREACHABLE else HephaestusError)(message)
 
     def listing(self, frame: Frame) -> InterferogramListing:
         """Return the interferograms that the archive lists for `frame`, usually with one request.

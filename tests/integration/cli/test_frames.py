@@ -193,8 +193,8 @@ def test_json_and_csv_hold_the_same() -> None:
     facts = json.loads(frames("--near", "-0.83,-91.17", "--json").stdout)["frames"]
     assert [item["frame"] for item in facts] == GALAPAGOS
     assert set(facts[0]) == {
-        "frame", "direction", "latitude", "longitude", "bounds", "region", "places", "annotations",
-        "volcanoes", "also_inside", "found_inside", "distance_km",
+        "frame", "direction", "published", "latitude", "longitude", "bounds", "region", "places",
+        "annotations", "volcanoes", "also_inside", "found_inside", "distance_km", "newest", "latency_days",
     }  # fmt: skip
     assert facts[0]["volcanoes"][1] == {
         "name": "Sierra Negra", "catalogue_name": "Negra, Sierra", "latitude": -0.83, "longitude": -91.17,

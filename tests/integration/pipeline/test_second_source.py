@@ -60,6 +60,9 @@ class Granules:
 
     asked: ClassVar[list[tuple[str, Pair | None]]] = []
 
+    def tracks(self):
+        return (Frame(NAME).track,)
+
     def frames(self, track):
         return (Frame(NAME),)
 
