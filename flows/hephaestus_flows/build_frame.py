@@ -40,6 +40,7 @@ from hephaestus_build.cube.granules import GranuleKey
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.migration import require_migrated
 from hephaestus_build.operations.run_log import RecordedRun
+from hephaestus_build.pipeline.kept.last_look import keep_look, look_after_build
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.pipeline.prepare import prepare_build, prepare_folder
 from hephaestus_build.pipeline.publish import publish
@@ -237,6 +238,7 @@ def build_frame(
                         )
                     _make_granules(build)
                     recorded.result = result = publish_task(_quote_argument(build))
+                    keep_look(store, look_after_build(build, result))
             create_cube_table_artifact(result, build.ledger.snapshot().values())
             quicklook_task(
                 _quote_argument(result), _quote_argument(settings), return_state=True

@@ -24,6 +24,7 @@ from hephaestus_build.core.frame_search import frame_named, list_published_frame
 from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
 from hephaestus_build.operations.batch import build_frames
+from hephaestus_build.operations.look_schedule import WatchRound, plan_round
 from hephaestus_build.operations.run_log import BuildRun
 from hephaestus_build.operations.status import frames_with_settings
 from hephaestus_build.pipeline.plan import BuildRequest
@@ -42,22 +43,32 @@ FramesAtOnce = Annotated[int, Field(ge=1, le=8, description="Frames at once; the
 
 
 @task(name="frame", task_run_name="{frame}", cache_policy=NO_CACHE, persist_result=False, tags=[LICSAR])
-def build_frame_task(frame: str, request: BuildRequest, settings: Settings) -> BuildRun:
+def build_frame_task(
+    frame: str, request: BuildRequest, settings: Settings, *, only_news: bool = False
+) -> BuildRun:
     """Build one frame and return its run, failed or not.
 
     It never waits for another build of the frame, since that may wait for the slot that this task holds.
     """
-    return next(iter(build_frames([request], settings)))
+    return next(iter(build_frames([request], settings, only_news=only_news)))
 
 
-def _build_all(requests: Sequence[BuildRequest], settings: Settings, at_a_time: int, key: str) -> State[Any]:
+def _build_all(
+    requests: Sequence[BuildRequest], settings: Settings, at_a_time: int, key: str, *, only_news: bool = False
+) -> State[Any]:
     at_a_time = min(at_a_time, settings.connections_allowed)
     share = settings.model_copy(update={"connections": settings.connections // at_a_time})
     runner: ThreadPoolTaskRunner[BuildRun] = ThreadPoolTaskRunner(max_workers=at_a_time)
     with runner, report_waiting(LICSAR):
         futures = [
             runner.submit(
-                build_frame_task, {"frame": str(item.frame), "request": quote(item), "settings": quote(share)}
+                build_frame_task,
+                {
+                    "frame": str(item.frame),
+                    "request": quote(item),
+                    "settings": quote(share),
+                    "only_news": only_news,
+                },
             )
             for item in requests
         ]
@@ -150,6 +161,8 @@ def watch(
 ) -> State[Any]:
     """Look for new interferograms once, and build what arrived; the deployment's schedule repeats it.
 
+    Frames that are not named are looked at less often the longer nothing new has come (setting quiet_share).
+
     Args:
         frames: LiCSAR frame ids, annotated or not; by default the frames that have a cube of real data.
         pairs: annotated, all, or auto (annotated where the frame has annotations).
@@ -176,6 +189,10 @@ def watch(
             BuildRequest(frame, settings.pairs, since, variables=settings.variables) for frame in chosen
         ]
         with serve_for_frames(settings, chosen) as served:
-            return _build_all(requests, served, at_a_time, "watch")
+            coming = WatchRound(tuple(requests)) if frames else plan_round(requests, served)
+            if not coming.due:
+                later = count_of(len(coming.later), "frame")
+                return Completed(message=f"nothing is due: {later} with nothing new for long")
+            return _build_all(coming.due, served, at_a_time, "watch", only_news=True)
     except EXPECTED_FAILURES as error:
         return failed_state(error)

@@ -90,6 +90,12 @@ def _print_status(rows: list[FrameStatus]) -> None:
         out.print(f"simulated: {', '.join(simulated)}")
     if accepted := [f"{len(row.accepted)} of {row.frame}" for row in rows if row.accepted]:
         out.print(f"accepted as absent: {', '.join(accepted)}")
+    if later := sorted((row.next_look, row.frame) for row in rows if row.next_look is not None):
+        moment, first = later[0]
+        out.print(
+            f"quiet for long, so `watch` looks later: {count_of(len(later), 'frame')}; next look at {first} "
+            f"on {moment:%Y-%m-%d %H:%M} UTC"
+        )
     for row in rows:
         for text in _attention_lines(row):
             print_notice(f"{row.frame}: {text}")

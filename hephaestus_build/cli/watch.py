@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
-from hephaestus_build.cli.console import load_command_settings, out, print_notice, worst_exit_code
+from hephaestus_build.cli.console import err, load_command_settings, out, print_notice, worst_exit_code
 from hephaestus_build.cli.messages import BuildSummary
 from hephaestus_build.cli.options import (
     JSON_OPTION,
@@ -31,9 +32,10 @@ from hephaestus_build.cli.targets import (
 )
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.plain_text import count_of
-from hephaestus_build.core.progress import show_progress
+from hephaestus_build.core.progress import ProgressListener, show_progress
 from hephaestus_build.core.terminal import json_text
 from hephaestus_build.operations.batch import watch as watch_frames
+from hephaestus_build.operations.look_schedule import WatchRound
 from hephaestus_build.operations.run_log import BuildRun
 from hephaestus_build.simulation.server.embedded import serve_for_frames
 
@@ -57,9 +59,11 @@ def watch(
     """Keep cubes up to date: look for new interferograms now and again, and build what arrived.
 
     Without frames, those that have a cube of real data, or with --simulated of simulated; any LiCSAR frame
-    may be named, annotated or not. Every build is written down in <data>/runs.jsonl (of simulated data in
-    <data>/simulated/runs.jsonl). Ctrl-C stops it at any time; a summary of all rounds is its last line. After
-    its last round it exits as `build` does: with 3 when something is owed, with 1 when a frame failed.
+    may be named, annotated or not. Frames that are not named are looked at less often the longer nothing new
+    has come (setting `quiet_share`); `status` says when. Every build is written down in <data>/runs.jsonl (of
+    simulated data in <data>/simulated/runs.jsonl). Ctrl-C stops it at any time; a summary of all rounds is
+    its last line. After its last round it exits as `build` does: with 3 when something is owed, with 1 when a
+    frame failed.
     """
     if once and rounds is not None:
         raise UsageError("say --once or --rounds, not both")
@@ -75,7 +79,17 @@ def watch(
     chosen = [request.frame for request in requests]
     codes = set()
     rounds = 1 if once else rounds
-    total, summary, done = BuildSummary(), BuildSummary(), 0
+    total, summary, done, begun = BuildSummary(), BuildSummary(), 0, 0
+
+    @contextmanager
+    def run_round() -> Iterator[ProgressListener | None]:
+        nonlocal summary, begun
+        begun += 1
+        summary = BuildSummary()
+        with show_progress(quiet=True) as listener:
+            yield listener
+        summary.print(f"round {begun}: ")
+
     with serve_for_frames(settings, chosen) as served:
         try:
             for run in watch_frames(
@@ -83,22 +97,30 @@ def watch(
                 served,
                 interval=every * 3600,
                 rounds=rounds,
-                open_listener=partial(show_progress, quiet=True),
+                open_listener=run_round,
                 at_a_time=at_a_time,
+                report_later=None if frames else _print_later,
             ):
                 codes.add(run.exit_code)
                 total.add(run)
                 summary.add(run)
                 _print_run(run, as_json=as_json)
                 done += 1
-                if done % len(requests) == 0:
-                    summary.print(f"round {done // len(requests)}: ")
-                    summary = BuildSummary()
         finally:  # it may be stopped
             if rounds != 1 and done:
-                begun = -(-done // len(requests))
                 total.print(f"watch: {count_of(begun, 'round')}, ", "build")
     raise typer.Exit(worst_exit_code(codes))
+
+
+def _print_later(coming: WatchRound) -> None:
+    """Say on standard error how many frames a round leaves out, and when the first of them is due."""
+    if coming.later:
+        moment, frame = coming.later[0]
+        err.print(
+            f"{count_of(len(coming.later), 'frame')} left out of this round, since nothing new has come for "
+            f"long: the first, {frame}, is due on {moment:%Y-%m-%d %H:%M} UTC, or at once where it is named",
+            markup=False,
+        )
 
 
 def _print_run(run: BuildRun, *, as_json: bool) -> None:

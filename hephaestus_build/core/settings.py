@@ -337,6 +337,16 @@ class Settings(BaseSettings):
         "HEPHAESTUS_CENTER_TIME takes the same as JSON.",
         examples=[_CENTER_TIME_EXAMPLE],
     )
+    quiet_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Part of the time since a frame's last new product after which `watch` looks at the "
+        "frame again, at most 14 days: one that was quiet for 60 days is asked every 6 days. 0 asks every "
+        "frame in every round; so does an archive on this machine (loopback) unless this is set. Frames that "
+        "are named are always asked.",
+    )
     overview_factor: int = Field(
         8,
         ge=2,

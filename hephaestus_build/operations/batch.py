@@ -11,6 +11,7 @@ from hephaestus_build.core.concurrency import map_bounded
 from hephaestus_build.core.plain_text import format_duration
 from hephaestus_build.core.progress import NullListener, PrefixedListener, ProgressListener
 from hephaestus_build.core.settings import Settings
+from hephaestus_build.operations.look_schedule import WatchRound, plan_round
 from hephaestus_build.operations.run_log import BuildRun, RecordedRun
 from hephaestus_build.pipeline.build import build
 from hephaestus_build.pipeline.plan import BuildRequest
@@ -25,6 +26,7 @@ def build_frames(
     listener: ProgressListener | None = None,
     wait: bool = False,
     at_a_time: int = 1,
+    only_news: bool = False,
 ) -> Iterator[BuildRun]:
     """Build frames, a few at a time; a failed frame does not stop the others.
 
@@ -42,6 +44,9 @@ def build_frames(
     at_a_time : int
         Frames at once, at most one for each connection: while one waits in the queue of the CDS, another is
         downloaded.
+    only_news : bool
+        Whether to ask only for the listing of a frame of which nothing else is left to ask, as far as its
+        listing tells.
 
     Yields
     ------
@@ -54,7 +59,7 @@ def build_frames(
     listener = listener or NullListener()
 
     def work(request: BuildRequest) -> BuildRun:
-        return _build_one(request, share, PrefixedListener(listener, str(request.frame)), wait=wait)
+        return _build_one(request, share, PrefixedListener(listener, str(request.frame)), wait, only_news)
 
     if threads == 1:  # in the main thread, which Ctrl-C interrupts
         yield from map(work, requests)
@@ -63,12 +68,12 @@ def build_frames(
 
 
 def _build_one(
-    request: BuildRequest, settings: Settings, listener: ProgressListener, *, wait: bool
+    request: BuildRequest, settings: Settings, listener: ProgressListener, wait: bool, only_news: bool
 ) -> BuildRun:
     settings = settings.for_frame(request.frame)
     recorded = RecordedRun(request.frame, settings.data_dir)
     with suppress(Exception), recorded:  # an error of this program too: the other frames go on
-        recorded.result = build(request, settings, listener=listener, wait=wait)
+        recorded.result = build(request, settings, listener=listener, wait=wait, only_news=only_news)
     return recorded.run
 
 
@@ -80,6 +85,7 @@ def watch(
     rounds: int | None = None,
     open_listener: Callable[[], AbstractContextManager[ProgressListener | None]] = nullcontext,
     at_a_time: int = 1,
+    report_later: Callable[[WatchRound], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[BuildRun]:
     """Build frames in rounds that begin `interval` seconds apart.
@@ -98,6 +104,9 @@ def watch(
         Returns a context manager for each round, whose listener receives progress.
     at_a_time : int
         Frames at once.
+    report_later : callable, optional
+        Then a round leaves out the frames that are not due, and this is told of each round before it begins.
+        By default every round looks at every frame.
     sleep : callable
         Called with the number of seconds to wait.
     """
@@ -105,7 +114,13 @@ def watch(
     while rounds is None or done < rounds:
         clock = time.monotonic()
         with open_listener() as listener:
-            yield from build_frames(requests, settings, listener=listener, at_a_time=at_a_time)
+            coming = WatchRound(tuple(requests))
+            if report_later is not None:
+                coming = plan_round(requests, settings)
+                report_later(coming)
+            yield from build_frames(
+                coming.due, settings, listener=listener, at_a_time=at_a_time, only_news=True
+            )
         done += 1
         if rounds is None or done < rounds:
             pause = max(0.0, interval - (time.monotonic() - clock))

@@ -18,8 +18,10 @@ from hephaestus_build.cube.discovery import cubes_dir_for, is_simulated_cube
 from hephaestus_build.cube.storage.frame_folder import GENERATIONS
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.migration import needs_migration
+from hephaestus_build.operations.look_schedule import is_due, next_look, share_for
 from hephaestus_build.operations.run_log import read_last_runs
-from hephaestus_build.pipeline.generation_summary import read_summary
+from hephaestus_build.pipeline.kept.generation_summary import read_summary
+from hephaestus_build.pipeline.kept.last_look import read_last_look
 from hephaestus_build.pipeline.missing_products import (
     MissingProduct,
     find_missing_products,
@@ -77,6 +79,10 @@ class FrameStatus:
         Version of the schema that it was written with; empty if there is no cube.
     other_wording : bool
         Whether descriptions in its metadata are worded as another version did.
+    last_look : datetime or None
+        Time of the last build or look that ended well, UTC.
+    next_look : datetime or None
+        When ``watch`` looks at it again, UTC; None where its next round does.
     """
 
     frame: str
@@ -101,6 +107,8 @@ class FrameStatus:
     to_migrate: bool = False
     schema: str = ""
     other_wording: bool = False
+    last_look: datetime | None = None
+    next_look: datetime | None = None
 
     def __repr__(self) -> str:
         state = self.problem or f"generation {self.generation}, {self.pairs} pairs, {len(self.owed)} owed"
@@ -206,10 +214,23 @@ def read_frame_status(
     try:
         with wrap_unexpected_errors(frame):
             frame_store = FrameStore(cubes_dir_for(settings, frame), frame)
+            tried |= _look_times(frame_store, settings)
             return _read_frame_status(frame_store, today or datetime.now(UTC).date(), settings.accept, tried)
     except HephaestusError as error:
         problem = str(error).removeprefix(f"{frame}: ")  # the caller shows the frame
         return FrameStatus(str(frame), problem=problem, **tried)
+
+
+def _look_times(frame_store: FrameStore, settings: Settings) -> dict[str, datetime | None]:
+    """Return when the frame was looked at last, and when ``watch`` does so next unless in its next round."""
+    look = read_last_look(frame_store)
+    if look is None:
+        return {}
+    now, share = datetime.now(UTC), share_for(settings)
+    return {
+        "last_look": look.at.replace(microsecond=0),
+        "next_look": None if is_due(look, now, share) else next_look(look, share).replace(microsecond=0),
+    }
 
 
 def _read_frame_status(

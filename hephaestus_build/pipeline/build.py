@@ -17,8 +17,15 @@ from hephaestus_build.cube.granules import Granule
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.migration import require_migrated
 from hephaestus_build.pipeline.atmosphere_stage import epoch_keys
+from hephaestus_build.pipeline.kept.last_look import keep_look, look_after_build
 from hephaestus_build.pipeline.plan import BuildPlan, BuildRequest
-from hephaestus_build.pipeline.prepare import make_plan, prepare_build, prepare_folder
+from hephaestus_build.pipeline.prepare import (
+    ask_listing,
+    make_plan,
+    open_build,
+    prepare_build,
+    prepare_folder,
+)
 from hephaestus_build.pipeline.publish import publish
 from hephaestus_build.pipeline.result import BuildResult
 from hephaestus_build.pipeline.stage import Build, open_stage_pool, run_stage, submit_items
@@ -32,7 +39,12 @@ def plan(request: BuildRequest, settings: Settings) -> BuildPlan:
 
 
 def build(
-    request: BuildRequest, settings: Settings, *, listener: ProgressListener | None = None, wait: bool = False
+    request: BuildRequest,
+    settings: Settings,
+    *,
+    listener: ProgressListener | None = None,
+    wait: bool = False,
+    only_news: bool = False,
 ) -> BuildResult:
     """Build or extend the cube of one frame and publish it.
 
@@ -46,6 +58,9 @@ def build(
         Receives progress.
     wait : bool
         Whether to wait for another build of the same frame.
+    only_news : bool
+        Whether to ask for nothing but the listing if it is the one of the last build of the same request, and
+        that left nothing to ask for.
 
     Returns
     -------
@@ -62,9 +77,14 @@ def build(
     store = FrameStore(settings.cubes_dir, request.frame)
     with store.lock(wait=wait):
         prepare_folder(store, listener)
-        build = prepare_build(request, settings, store, listener)
+        inquiry = ask_listing(request, settings, store)
+        if only_news and (unchanged := inquiry.unchanged_result()) is not None:
+            return unchanged
+        build = open_build(inquiry, listener)
         make_granules(build)
-        return publish(build)
+        result = publish(build)
+        keep_look(store, look_after_build(build, result))
+        return result
 
 
 def make_granules(build: Build) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+
+import msgspec
 
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.filesystem.manners import probe_filesystem
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.plain_files import is_real_folder
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.core.settings import NO_OPTIONAL_VARIABLES, Settings
@@ -19,12 +22,18 @@ from hephaestus_build.cube.granules import GranuleKey, InterferogramGranule, Mas
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.adoption import adopt_copy
-from hephaestus_build.cube.storage.generations import FrameStore
+from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.download.request_pace import RequestLimits
 from hephaestus_build.pipeline.context import BuildContext
 from hephaestus_build.pipeline.frame_grid import recorded_grid
 from hephaestus_build.pipeline.global_attributes import complete_metadata
 from hephaestus_build.pipeline.interferogram_stage import select_all_pairs
+from hephaestus_build.pipeline.kept.last_look import (
+    fingerprint_listing,
+    fingerprint_question,
+    keep_look,
+    read_last_look,
+)
 from hephaestus_build.pipeline.ledger import Ledger
 from hephaestus_build.pipeline.optional_stage import optional_keys
 from hephaestus_build.pipeline.plan import (
@@ -34,14 +43,17 @@ from hephaestus_build.pipeline.plan import (
     drop_withdrawn_pairs,
     select_pairs,
 )
+from hephaestus_build.pipeline.result import BuildResult, result_of_inventory
 from hephaestus_build.pipeline.stage import Build
 from hephaestus_build.pipeline.stages import ATMOSPHERE, INTERFEROGRAMS, OPTIONAL
 from hephaestus_build.pipeline.upstream_changes import (
+    UpstreamState,
     make_era5_hash_lookup,
     make_history_lookup,
     read_upstream_state,
 )
 from hephaestus_build.sources.annotations.archive import find_annotations
+from hephaestus_build.sources.annotations.record import Annotation
 from hephaestus_build.sources.era5.selection import Era5Source, choose_era5_source
 from hephaestus_build.sources.interferograms import FrameMetadata, InterferogramSource, ProductHistory
 from hephaestus_build.sources.selection import open_interferogram_source
@@ -86,8 +98,59 @@ def prepare_build(
         If the frame cannot be built: the archive does not list it, annotated pairs are asked for and it has
         none, or simulated and real data would be mixed.
     """
-    context = prepare_context(request, settings, store, listener)
+    return open_build(ask_listing(request, settings, store), listener)
+
+
+def open_build(inquiry: Inquiry, listener: ProgressListener | None = None) -> Build:
+    """Return a build of what an inquiry has found; asks for the rest of what is needed before any product."""
+    context = _complete_context(inquiry, listener)
     return Build(context, open_ledger(context))
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """What is known of a frame once its listing has been read, with one request.
+
+    Attributes
+    ----------
+    request, settings, store, annotations, previous, inventory, upstream, modified
+        As in :class:`~hephaestus_build.pipeline.context.BuildContext`.
+    source : InterferogramSource
+        The source that gave the listing.
+    """
+
+    request: BuildRequest
+    settings: Settings
+    store: FrameStore
+    annotations: Mapping[Pair, Annotation]
+    previous: Generation | None
+    inventory: CubeInventory | None
+    upstream: UpstreamState
+    source: InterferogramSource
+    modified: Mapping[Pair, str | None]
+
+    def unchanged_result(self) -> BuildResult | None:
+        """Return the result of a build that has nothing to do, as the listing tells; None where it may have.
+
+        That is so if the last build of the same request left nothing to ask for, and the listing and the
+        published generation are those of then.
+        """
+        look = read_last_look(self.store)
+        if look is None or not look.settled or self.inventory is None or self.previous is None:
+            return None
+        asked = fingerprint_question(self.request, self.settings, self.annotations)
+        same = (
+            (look.asked, look.listing, look.generation)
+            == (asked, fingerprint_listing(self.modified), self.previous.number)
+            and not self.upstream.changed
+            and not is_real_folder(self.store.staging.folder)
+        )
+        if not same:
+            return None
+        keep_look(self.store, msgspec.structs.replace(look, at=datetime.now(UTC)))
+        return result_of_inventory(
+            self.store, self.previous.number, self.inventory, self.modified, choose_era5_source(self.settings)
+        )
 
 
 def prepare_context(
@@ -110,6 +173,20 @@ def prepare_context(
     afresh : bool
         Whether to build as if there were no published cube, whose record is lost.
     """
+    return _complete_context(
+        ask_listing(request, settings, store, contents=contents, afresh=afresh), listener
+    )
+
+
+def ask_listing(
+    request: BuildRequest,
+    settings: Settings,
+    store: FrameStore,
+    *,
+    contents: CubeInventory | None = None,
+    afresh: bool = False,
+) -> Inquiry:
+    """Ask the archive for the listing of a frame, and for nothing else; see :func:`prepare_context`."""
     frame = request.frame
     settings = settings.for_frame(frame)
     settings.check_frame_available(frame)
@@ -127,6 +204,14 @@ def prepare_context(
     history = ProductHistory(make_history_lookup(contents.granules if contents else {}, upstream))
     source = open_interferogram_source(settings, frame, history)
     modified = {item.pair: item.modified for item in source.listing(frame).pairs}
+    return Inquiry(request, settings, store, annotations, previous, contents, upstream, source, modified)
+
+
+def _complete_context(inquiry: Inquiry, listener: ProgressListener | None) -> BuildContext:
+    """Return the state of a build: what an inquiry has found, with the frame's metadata and baselines."""
+    request, settings, store = inquiry.request, inquiry.settings, inquiry.store
+    frame, source, contents = request.frame, inquiry.source, inquiry.inventory
+    modified, annotations = inquiry.modified, inquiry.annotations
     selection = select_pairs(request, modified, annotations)
     log.info("%s: the archive lists %d pairs, %d are wanted", frame, len(modified), len(selection.wanted))
     context = BuildContext(
@@ -140,9 +225,9 @@ def prepare_context(
         modified=modified,
         annotations=annotations,
         selection=selection,
-        previous=previous,
+        previous=inquiry.previous,
         inventory=contents,
-        upstream=upstream,
+        upstream=inquiry.upstream,
         today=datetime.now(UTC).date(),
         listener=listener or NullListener(),
     )

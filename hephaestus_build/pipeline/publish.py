@@ -24,8 +24,8 @@ from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.overview_parts import find_orphans
 from hephaestus_build.cube.storage.writer import write_cube_store
 from hephaestus_build.pipeline.context import BuildContext
-from hephaestus_build.pipeline.generation_summary import keep_summary
 from hephaestus_build.pipeline.global_attributes import make_global_attributes
+from hephaestus_build.pipeline.kept.generation_summary import keep_summary
 from hephaestus_build.pipeline.missing_products import MissingProduct, find_missing_products
 from hephaestus_build.pipeline.nothing_built import nothing_built_error
 from hephaestus_build.pipeline.result import BuildResult, make_build_result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 from hephaestus_build.core.errors import HephaestusError, MissingProductsError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.cube.granule_checks import ALIGNMENT_KINDS
-from hephaestus_build.cube.granules import InterferogramGranule
+from hephaestus_build.cube.granules import Granule, InterferogramGranule
+from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.pipeline.context import BuildContext
 from hephaestus_build.pipeline.missing_products import (
     MissingProduct,
@@ -19,6 +22,7 @@ from hephaestus_build.pipeline.missing_products import (
 )
 from hephaestus_build.pipeline.stage import Build
 from hephaestus_build.pipeline.upstream_changes import find_gone_pairs
+from hephaestus_build.sources.era5.selection import Era5Source
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,9 +114,6 @@ def make_build_result(build: Build, generation: int, *, published: bool) -> Buil
         Whether `build` published it.
     """
     context, granules = build.context, build.ledger.snapshot()
-    complete = Counter(granule.kind for granule in granules.values() if granule.is_complete)
-    pairs = [granule for granule in granules.values() if isinstance(granule, InterferogramGranule)]
-    aligned = Counter(granule.alignment for granule in pairs if granule.is_complete)
     owed, accepted = partition_accepted(
         find_missing_products(granules) + find_missing_products(build.ledger.failed()),
         context.frame,
@@ -123,11 +124,7 @@ def make_build_result(build: Build, generation: int, *, published: bool) -> Buil
         path=context.store.published_link,
         generation=generation,
         published=published,
-        pairs=complete["pair"],
-        epochs=complete["epoch"],
-        masks=complete["mask"],
-        absent=tuple(granule.pair for granule in pairs if granule.is_unlisted),
-        aligned={kind: aligned[kind] for kind in ALIGNMENT_KINDS if aligned[kind]},
+        **_counts(granules),
         owed=owed,
         accepted=accepted,
         era5=context.era5.name,
@@ -135,6 +132,55 @@ def make_build_result(build: Build, generation: int, *, published: bool) -> Buil
         gone=find_gone_pairs(granules, context.modified),
         retraction=_retraction_message(context),
     )
+
+
+def result_of_inventory(
+    store: FrameStore,
+    generation: int,
+    contents: CubeInventory,
+    listed: Collection[Pair],
+    era5: Era5Source,
+) -> BuildResult:
+    """Return the result of a build that finds a whole cube and nothing new.
+
+    Parameters
+    ----------
+    store : FrameStore
+        Folder of the frame's generations.
+    generation : int
+        Number of the published one.
+    contents : CubeInventory
+        What it is made of.
+    listed : collection of Pair
+        Pairs that the archive lists.
+    era5 : Era5Source
+        Source of the atmosphere.
+    """
+    return BuildResult(
+        frame=store.frame,
+        path=store.published_link,
+        generation=generation,
+        published=False,
+        **_counts(contents.granules),
+        owed=(),
+        era5=era5.name,
+        simulated=store.frame.is_simulated or bool(contents.attributes.get("simulated")),
+        gone=find_gone_pairs(contents.granules, listed),
+    )
+
+
+def _counts(granules: Mapping[str, Granule]) -> dict[str, Any]:
+    """Return the attributes of a result that are counted in the granules of a cube."""
+    complete = Counter(granule.kind for granule in granules.values() if granule.is_complete)
+    pairs = [granule for granule in granules.values() if isinstance(granule, InterferogramGranule)]
+    aligned = Counter(granule.alignment for granule in pairs if granule.is_complete)
+    return {
+        "pairs": complete["pair"],
+        "epochs": complete["epoch"],
+        "masks": complete["mask"],
+        "absent": tuple(granule.pair for granule in pairs if granule.is_unlisted),
+        "aligned": {kind: aligned[kind] for kind in ALIGNMENT_KINDS if aligned[kind]},
+    }
 
 
 def _retraction_message(context: BuildContext) -> str:

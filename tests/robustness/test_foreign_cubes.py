@@ -26,7 +26,7 @@ from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
 from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.cube.storage.manifest import decode_manifest
 from hephaestus_build.cube.validation.schema_conformance import check_schema
-from hephaestus_build.pipeline.generation_summary import summarize_generation
+from hephaestus_build.pipeline.kept.generation_summary import summarize_generation
 from toy_cube import FRAME, toy_cube
 
 

@@ -34,7 +34,7 @@ PROVENANCE = "provenance.json"
 GENERATION_NUMBER = re.compile(r"[0-9]{6}")
 #: Leftovers of a killed writer: folders and small files with a random suffix.
 _LEFT_FOLDER = re.compile(r"\.(?:draft|removed)-[0-9a-f]{12}")
-_LEFT_FILE = re.compile(r"\.(?:lock|upstream|baselines|summary)\.json\.[0-9a-f]{12}")
+_LEFT_FILE = re.compile(r"\.(?:lock|upstream|baselines|summary|look)\.json\.[0-9a-f]{12}")
 
 
 class FrameFolder:

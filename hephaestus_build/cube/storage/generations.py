@@ -226,9 +226,14 @@ class FrameStore:
         """File of the summary of the published generation."""
         return self.root / "summary.json"
 
+    @property
+    def look_file(self) -> Path:
+        """File of the last look at the frame's listing."""
+        return self.root / "look.json"
+
     def has_content(self) -> bool:
-        """Return whether there is any part of a cube, beyond the lock, the baselines and the summary."""
-        extras = (self.baselines_file.name, self.summary_file.name)
+        """Return whether there is any part of a cube, beyond the lock and what is kept beside it."""
+        extras = (self.baselines_file.name, self.summary_file.name, self.look_file.name)
         try:
             names = list_names(self.root) if is_real_folder(self.root) else []
         except OSError:

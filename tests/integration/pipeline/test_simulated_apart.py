@@ -249,7 +249,7 @@ def test_a_real_frame_beside_a_simulated_one_is_asked_of_the_real_archive(data, 
         seen[request.frame] = settings.for_frame(request.frame)
         raise HephaestusError(f"{request.frame}: seen")
 
-    monkeypatch.setattr(building, "prepare_build", noted)
+    monkeypatch.setattr(building, "ask_listing", noted)
     settings = load_settings()
     with embedded.serve_for_frames(settings, [FRAME, REAL]) as served:
         for frame in (FRAME, REAL):
