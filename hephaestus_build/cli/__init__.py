@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -43,6 +44,7 @@ COMMANDS: dict[str, tuple[str | None, str]] = {
     "gc": ("hephaestus_build.cli.gc", "Remove old generations."),
     "migrate": ("hephaestus_build.cli.migrate", "Bring cubes of earlier versions over to this one."),
     "inspect": ("hephaestus_build.cli.inspect", "Say what is in a cube, and check it against the schema."),
+    "import": ("hephaestus_build.cli.import_", "Make cubes of published ones, and go on from them."),
     "compare": ("hephaestus_build.cli.compare", "Say how two cubes of one frame differ."),
     "report": ("hephaestus_build.cli.report", "Draw a picture of a cube."),
     "export": ("hephaestus_build.cli.export", "Write a cube as Zarr v2 or as GeoTIFF."),
@@ -150,7 +152,9 @@ def _first_sentence(text: str) -> str:
 
 
 def _command_of_module(module: ModuleType, name: str) -> Any:
-    return getattr(module, "app", None) or getattr(module, name, None)
+    # a function cannot be named as a keyword of Python is
+    own = f"{name}_" if iskeyword(name) else name
+    return getattr(module, "app", None) or getattr(module, own, None)
 
 
 _VERBOSE_HELP = "Say on standard error what is fetched, encoded and published, with times."

@@ -15,10 +15,10 @@ from hephaestus_build.cli.console import (
 )
 from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, SimulatedOption
 from hephaestus_build.comparison.cube_comparison import CubeComparison, PairComparison, compare_cubes
-from hephaestus_build.comparison.readable_cube import ReadableCube
 from hephaestus_build.core.errors import wrap_unexpected_errors
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import show_progress
+from hephaestus_build.cube.reading.readable_cube import ReadableCube
 
 #: Findings of a summary of ten lines.
 _MAX_FINDINGS = 4

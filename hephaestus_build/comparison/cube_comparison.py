@@ -18,13 +18,13 @@ from hephaestus_build.comparison.image_difference import (
     compare_masks,
     compare_phase,
 )
-from hephaestus_build.comparison.readable_cube import AXES, ReadableCube
 from hephaestus_build.core.concurrency import map_bounded
 from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import NullListener, ProgressListener
+from hephaestus_build.cube.reading.readable_cube import AXES, ReadableCube
 from hephaestus_build.cube.schema import MASK_VARIABLES, cube_schema
 from hephaestus_build.sources.annotations.record import FLAGS
 

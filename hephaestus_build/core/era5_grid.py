@@ -26,6 +26,10 @@ EXPVER_FINAL, EXPVER_PRELIMINARY = "0001", "0005"
 EXPVER_UNSTATED = "unstated"
 
 
+#: Stands for it where the fields were imported from a published cube, which states neither hour nor version.
+EXPVER_PUBLISHED = "published"
+
+
 _CLOCK_TIME = re.compile(
     r"(?:([+-]?\d{1,9}) days?,? ?)?(\d{1,2}) ?: ?([0-5]\d)(?: ?: ?([0-5]\d)(?:[.,](\d+))?)? ?(?:Z|UTC)?",
     re.ASCII | re.IGNORECASE,

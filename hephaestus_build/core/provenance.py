@@ -18,6 +18,8 @@ from blake3 import blake3
 
 # Specific to this program, since files with a receipt beside them may be pruned.
 RECEIPT_SUFFIX = ".receipt.json"
+#: The origin of receipts of what was imported from a published cube.
+PUBLISHED = "published"
 #: Constructor of the hash object, by algorithm.
 ALGORITHMS: Mapping[str, Callable[[], Any]] = {"blake3": blake3, "sha256": hashlib.sha256}
 
@@ -107,6 +109,11 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
         of the values at their first use.
     notes : tuple of str
         Processing applied to the content afterwards, such as an alignment to the frame's grid.
+    origin : str
+        ``published`` for what was imported from a published cube; empty for what an archive served.
+    file : str
+        Where an imported product was read: the name of the cube or of its tar file, without the folder that
+        held it, and the path within it.
     """
 
     product: str
@@ -121,6 +128,8 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str = ""
     notes: tuple[str, ...] = ()
     values: str | None = None
+    origin: str = ""
+    file: str = ""
 
     @property
     def ok(self) -> bool:

@@ -92,6 +92,8 @@ def _needed(granule: Granule) -> tuple[str, ...]:
         return ()
     if isinstance(granule, OptionalGranule):
         return ("metres",) if granule.variable == "perpendicular_baseline" else ("alignment",)
+    if isinstance(granule, EpochGranule) and granule.is_imported:
+        return ("era5_expver",)  # a published cube does not state the hour
     return {"pair": ("alignment", "valid_fraction"), "epoch": ("era5_time", "era5_expver")}.get(
         granule.kind, ()
     )

@@ -16,7 +16,7 @@ import msgspec
 
 from hephaestus_build.core.frames import Pair, parse_day
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.core.provenance import Outcome, Receipt
+from hephaestus_build.core.provenance import PUBLISHED, Outcome, Receipt
 
 #: pair: phase and coherence of a pair; mask: an annotation and its masks; epoch: ERA5 at a date; dem: DEM;
 #: overview: small images of a pair; optional: an optional variable of a pair, of a date or of the frame.
@@ -162,6 +162,11 @@ class Granule(msgspec.Struct, frozen=True, dict=True, tag_field="kind"):  # dict
     def is_complete(self) -> bool:
         """Whether every product of the granule was obtained."""
         return self.outcome.ok
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether a product of it was imported from a published cube."""
+        return any(receipt.origin == PUBLISHED for receipt in self.receipts)
 
     @property
     def needs_retry(self) -> bool:
@@ -357,7 +362,7 @@ class EpochGranule(Granule, frozen=True, tag="epoch", tag_field="kind"):
         day: date,
         inputs: str,
         receipts: tuple[Receipt, ...],
-        era5: tuple[int, str, str] | None = None,
+        era5: tuple[int | None, str, str] | None = None,
     ) -> EpochGranule:
         """Return the granule of a date.
 
@@ -366,10 +371,12 @@ class EpochGranule(Granule, frozen=True, tag="epoch", tag_field="kind"):
         day, inputs, receipts
             See the attributes and properties of these names.
         era5 : tuple of int, str and str, optional
-            ERA5 time, version and source of a complete granule.
+            ERA5 time, version and source of a complete granule; no time where a published cube does not state
+            it.
         """
         names = ("era5_time", "era5_expver", "source")
-        facts = dict(zip(names, era5, strict=True)) if era5 is not None else {}
+        known = zip(names, era5, strict=True) if era5 is not None else ()
+        facts = {name: value for name, value in known if value is not None}
         return cls(f"{day:%Y%m%d}", inputs, receipts=receipts, facts=facts)
 
     @property

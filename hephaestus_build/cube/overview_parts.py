@@ -38,7 +38,8 @@ class OverviewParts:
     mask : MaskGranule or None
         Its masks, if it is annotated.
     epochs : tuple of EpochGranule
-        ERA5 at its two dates, the primary one first; empty where one is owed.
+        ERA5 at its two dates, the primary one first; empty where one is owed, or was imported without the
+        fields on ERA5's own grid.
     """
 
     interferogram: InterferogramGranule
@@ -68,6 +69,7 @@ class OverviewParts:
             granule
             for granule in map(granules.get, map(GranuleKey.of_epoch, pair.dates))
             if isinstance(granule, EpochGranule) and granule.is_complete and granule.inputs == inputs
+            if WATER_VAPOUR in granule.objects
         ]
         return cls(stored, mask, tuple(epochs) if len(epochs) == 2 else ())
 

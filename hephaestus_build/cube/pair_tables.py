@@ -112,7 +112,8 @@ def _table_values(granule: Granule) -> Mapping[str, Any]:
     if isinstance(granule, MaskGranule):
         return {"annotated": True, **granule.annotation}
     if isinstance(granule, EpochGranule) and granule.is_complete:
-        return {"era5_time": granule.era5_time, "era5_expver": granule.era5_expver}
+        unstated = {} if granule.era5_time is None else {"era5_time": granule.era5_time}
+        return {**unstated, "era5_expver": granule.era5_expver}
     if not isinstance(granule, InterferogramGranule):
         return {}
     values: dict[str, Any] = {

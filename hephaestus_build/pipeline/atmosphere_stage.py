@@ -103,6 +103,8 @@ def _must_fetch(build: Build, key: GranuleKey) -> bool:
         or ledger.needs(key, ledger.grid_inputs())
     ):
         return True
+    if granule.is_imported:
+        return ledger.must_refetch(key)
     hour = context.era5_hour(key.day)
     if hour is None:
         return False

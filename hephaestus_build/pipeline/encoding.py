@@ -14,7 +14,7 @@ from hephaestus_build.core.grid import Grid
 from hephaestus_build.cube.codecs.image_encoder import ChunkEncoder, ImageEncoder, object_name
 from hephaestus_build.cube.decimation import Decimation
 from hephaestus_build.cube.schema import Variable, cube_schema
-from hephaestus_build.processing.interpolation import interpolate_bilinear
+from hephaestus_build.processing.interpolation import interpolate_bilinear, quantize
 from hephaestus_build.processing.mask_rasterization import AnnotationMasks
 from hephaestus_build.processing.overview_images import phase_to_bytes, water_vapour_difference
 
@@ -117,6 +117,19 @@ def encode_atmosphere(
         interpolate_bilinear(native[np.newaxis], latitude, longitude, grid, steps=[variable.step], out=image)
         objects[name] = _encoder(variable.name).encode(image[0])
         objects[f"era5_{name}"] = _encoder(f"era5_{name}").encode(np.ascontiguousarray(native, dtype="<f4"))
+    return objects
+
+
+def encode_gridded_atmosphere(fields: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, bytes]:
+    """Encode ERA5's fields of one epoch that are given on the frame's grid alone, by name.
+
+    They are rounded to the schema's step, as :func:`encode_atmosphere` rounds its own.
+    """
+    objects: dict[str, bytes] = {}
+    for name, values in fields.items():
+        variable = cube_schema().variables[f"primary_date_{name}"]
+        assert variable.step is not None
+        objects |= encode_field(name, variable, quantize(values, variable.step))
     return objects
 
 

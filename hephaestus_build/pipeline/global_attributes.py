@@ -59,6 +59,9 @@ def make_global_attributes(build: Build) -> dict[str, Any]:
             f"{context.frame.source.lower()}_url": context.interferograms.address,
         },
     }
+    imported = {receipt.file for granule in granules for receipt in granule.receipts if receipt.origin}
+    if imported:
+        attributes["imported_from"] = ", ".join(sorted({file.partition("/")[0] for file in imported}))
     if context.metadata.center_time is not None:
         attributes["center_time"] = str(context.metadata.center_time)
     if frame is not None:

@@ -67,9 +67,12 @@ def _must_draw(build: Build, key: GranuleKey) -> bool:
     """Return whether masks must be drawn: they are missing, or were made from other inputs.
 
     They depend on the preview's geometry; it may have been added or replaced with the pair's other files.
+    Masks that were imported from a published cube stay, as long as they lie on the frame's grid.
     """
     modified, annotation = build.context.modified, build.context.annotations[key.pair]
     granule = build.ledger.get(key)
+    if isinstance(granule, MaskGranule) and granule.is_complete and granule.is_imported:
+        return build.ledger.must_refetch(key) or granule.grid_inputs != build.ledger.grid_inputs()
     if not isinstance(granule, MaskGranule) or build.ledger.needs(
         key, _mask_inputs(build.ledger.require_grid(), annotation)
     ):

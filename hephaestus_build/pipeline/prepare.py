@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -18,7 +18,13 @@ from hephaestus_build.core.plain_files import is_real_folder
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.core.settings import NO_OPTIONAL_VARIABLES, Settings
-from hephaestus_build.cube.granules import GranuleKey, InterferogramGranule, MaskGranule, OptionalGranule
+from hephaestus_build.cube.granules import (
+    Granule,
+    GranuleKey,
+    InterferogramGranule,
+    MaskGranule,
+    OptionalGranule,
+)
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.adoption import adopt_copy
@@ -277,7 +283,7 @@ def prepare_repair_context(
         era5=_open_era5_source(settings, contents),
         metadata=complete_metadata(_recorded_metadata(contents), contents),
         baselines=(Receipt("baselines", Outcome.ABSENT), None),
-        modified=_recorded_listing(contents),
+        modified=recorded_listing(contents),
         annotations=find_annotations(settings, frame).for_frame(frame) if drawn else {},
         selection=PairSelection((), ()),  # only the damaged granules
         previous=store.published_generation(),
@@ -304,7 +310,7 @@ def _note_era5_source(context: BuildContext) -> None:
     context.listener.note(f"{context.frame}: ERA5 from {context.era5.description}{mark}")
 
 
-def _recorded_listing(contents: CubeInventory) -> dict[Pair, str | None]:
+def recorded_listing(contents: CubeInventory) -> dict[Pair, str | None]:
     """Return the listed pairs of a cube, and when each was last modified, as its granules state."""
     listed: dict[Pair, str | None] = {}
     for granule in contents.granules.values():
@@ -331,7 +337,12 @@ def require_current_schema(frame: Frame, contents: CubeInventory) -> None:
         )
 
 
-def open_ledger(context: BuildContext, *, grid: Grid | None = None) -> Ledger:
+def open_ledger(
+    context: BuildContext,
+    *,
+    grid: Grid | None = None,
+    replaced: Callable[[Granule], bool] = lambda granule: False,
+) -> Ledger:
     """Return a ledger with the published granules and those of interrupted builds.
 
     Parameters
@@ -340,6 +351,8 @@ def open_ledger(context: BuildContext, *, grid: Grid | None = None) -> Ledger:
         Immutable state of the build.
     grid : Grid, optional
         The frame's grid; by default the recorded one, unless later granules contradict it.
+    replaced : callable, optional
+        Returns whether a complete granule is made again; the present one stays if that fails.
     """
     staged = context.store.staging.read_granules()
     granules = drop_withdrawn_pairs({**context.published, **staged}, context.modified, context.annotations)
@@ -349,8 +362,9 @@ def open_ledger(context: BuildContext, *, grid: Grid | None = None) -> Ledger:
         context.store,
         granules,
         grid=grid or recorded_grid(granules),
-        refetch=context.upstream.changed.keys()
-        - staged.keys(),  # an interrupted build has fetched the others
+        # an interrupted build has fetched the others
+        refetch=(context.upstream.changed.keys() - staged.keys())
+        | {key for key, granule in granules.items() if granule.is_complete and replaced(granule)},
     )
 
 

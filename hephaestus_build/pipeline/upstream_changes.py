@@ -152,11 +152,11 @@ def make_era5_hash_lookup(granules: Mapping[str, Granule]) -> Callable[[datetime
 
 
 def find_gone_pairs(granules: Mapping[str, Granule], listed: Collection[Pair]) -> tuple[Pair, ...]:
-    """Return the stored pairs that are no longer in the archive's listing."""
+    """Return the stored pairs that are no longer in the archive's listing, imported ones left out."""
     stored = (
         granule.pair
         for granule in granules.values()
-        if isinstance(granule, InterferogramGranule) and granule.is_complete
+        if isinstance(granule, InterferogramGranule) and granule.is_complete and not granule.is_imported
     )
     return tuple(sorted(pair for pair in stored if pair not in listed))
 
@@ -165,12 +165,14 @@ def describe_retraction(granules: Mapping[str, Granule], listed: Collection[Pair
     """Return how much of a cube a listing lacks, in words; empty if it lacks no more than half.
 
     An archive withdraws single pairs. A listing that lacks most of a cube is rather one that was emptied or
-    replaced by mistake, so nothing is concluded from it.
+    replaced by mistake, so nothing is concluded from it. Pairs that were imported from a published cube do
+    not count: the archive may have lost them long ago.
     """
     recorded = [
         granule.pair
         for granule in granules.values()
-        if isinstance(granule, InterferogramGranule) and not granule.is_unlisted
+        if isinstance(granule, InterferogramGranule)
+        if not (granule.is_unlisted or granule.is_imported)
     ]
     lacking = sum(pair not in listed for pair in recorded)
     if 2 * lacking <= len(recorded):

@@ -260,11 +260,24 @@ def rasterize_annotation(annotation: Annotation, geometry: PreviewGeometry, grid
     activity_type, intensity_level = np.zeros_like(deformation), np.zeros_like(deformation)
     for points, activity, level in sorted(shapes, key=lambda shape: -polygon_area(shape[0])):
         inside = rasterize_polygon(points - (column, row), deformation.shape)
-        kind = "earthquake" if activity == "Earthquake" else "volcanic"
-        deformation[inside] = DEFORMATION_CODES[kind]
-        activity_type[inside] = ACTIVITY_CODES.get(activity, ACTIVITY_CODES["Unidentified"])
-        intensity_level[inside] = INTENSITY_CODES.get(level, INTENSITY_CODES["None"])
+        codes = _codes_of_words(activity, level)
+        deformation[inside], activity_type[inside], intensity_level[inside] = codes
     return AnnotationMasks(grid.shape, row, column, deformation, activity_type, intensity_level, notes)
+
+
+def expected_codes(annotation: Annotation) -> tuple[set[int], set[int], set[int]]:
+    """Return the codes that may occur in the masks of an annotation: deformation, activity and intensity."""
+    codes = [_codes_of_words(activity, level) for _, activity, level in annotation.labeled_polygons]
+    return {code[0] for code in codes}, {code[1] for code in codes}, {code[2] for code in codes}
+
+
+def _codes_of_words(activity: str, level: str) -> tuple[int, int, int]:
+    kind = "earthquake" if activity == "Earthquake" else "volcanic"
+    return (
+        DEFORMATION_CODES[kind],
+        ACTIVITY_CODES.get(activity, ACTIVITY_CODES["Unidentified"]),
+        INTENSITY_CODES.get(level, INTENSITY_CODES["None"]),
+    )
 
 
 def _is_beyond(points: np.ndarray, limit: np.ndarray) -> bool:

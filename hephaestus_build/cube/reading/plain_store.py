@@ -6,7 +6,6 @@ zarr-python's own store follows links, blocks on pipes, and allocates the memory
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -33,6 +32,7 @@ from hephaestus_build.core.plain_files import (
 )
 from hephaestus_build.cube.codecs.decoded_size import check_decoded_size
 from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES, find_array
+from hephaestus_build.cube.reading.store_objects import read_range
 from hephaestus_build.cube.reading.verified_objects import ObjectVerifier, check_absent, is_retired
 
 
@@ -50,8 +50,6 @@ class PlainStore(Store):
         Compares each object with the manifest when it is first read.
     """
 
-    #: How an object that is damaged is replaced; ``{frame}`` stands for the frame.
-    advice = "`hephaestus repair {frame}` rebuilds it"
     supports_writes = False
     supports_deletes = False
     supports_listing = True
@@ -108,8 +106,8 @@ class PlainStore(Store):
                 if is_retired(descriptor, facts.size):
                     return None
                 self._check(key, descriptor, facts)
-                begin, end = _byte_range(wanted, facts.size)
-                return _read(descriptor, begin, end)
+                begin, end = byte_range(wanted, facts.size)
+                return read_range(descriptor, begin, end)
         except (FileNotFoundError, NotADirectoryError):
             check_absent(self.root, key, self.verifier)
             return None
@@ -117,7 +115,7 @@ class PlainStore(Store):
             reason = error.strerror if isinstance(error, OSError) else error
             raise HephaestusError(
                 f"{frame}: {key} of the cube in {self.root} is damaged ({reason}); "
-                f"{self.advice.format(frame=frame)}"
+                f"`hephaestus repair {frame}` rebuilds it"
             ) from error
 
     def _check(self, key: str, descriptor: int, facts: FileIdentity) -> None:
@@ -182,7 +180,7 @@ class PlainStore(Store):
             yield name
 
 
-def _byte_range(wanted: ByteRequest | None, size: int) -> tuple[int, int]:
+def byte_range(wanted: ByteRequest | None, size: int) -> tuple[int, int]:
     """Return the half-open range of bytes that a request selects in an object of `size` bytes."""
     match wanted:
         case None:
@@ -194,11 +192,3 @@ def _byte_range(wanted: ByteRequest | None, size: int) -> tuple[int, int]:
         case SuffixByteRequest(suffix):
             return max(0, size - suffix), size
     raise TypeError(f"{wanted!r} is not a byte request")
-
-
-def _read(descriptor: int, begin: int, end: int) -> bytes:
-    parts = []
-    while begin < end and (part := os.pread(descriptor, end - begin, begin)):
-        parts.append(part)
-        begin += len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hephaestus_build.core.era5_grid import EXPVER_PUBLISHED
 from hephaestus_build.core.plain_files import is_real_folder, read_plain_file, walk_files
 from hephaestus_build.cube.key_spaces import RETIRED_CHUNK, KeySpace
 from hephaestus_build.cube.schema import MASK_VARIABLES, cube_schema
@@ -140,18 +141,22 @@ def _check_pairs(tables: Mapping[str, np.ndarray], stored: StoredPositions) -> I
     for name in MASK_VARIABLES:
         yield from differ(name, has(name) & ~annotated, "is stored for a pair that is not annotated")
         yield from differ(name, has(name) != deforming, "is stored for other pairs than the other masks")
-    yield from differ("unique_id", (tables["unique_id"] >= 0) != annotated, "disagrees with annotated")
+    yield from differ("unique_id", (tables["unique_id"] >= 0) & ~annotated, "disagrees with annotated")
 
 
 def _check_dates(tables: Mapping[str, np.ndarray], stored: StoredPositions) -> Iterator[ValidationFinding]:
-    known = dict(zip(tables["epoch"].tolist(), ~np.isnat(tables["era5_time"]), strict=True))
+    timed = ~np.isnat(tables["era5_time"])
+    imported = tables["era5_expver"] == EXPVER_PUBLISHED  # on the frame's grid alone, at an unstated hour
+    known = dict(zip(tables["epoch"].tolist(), timed, strict=True))
+    shown = dict(zip(tables["epoch"].tolist(), timed | imported, strict=True))
     schema = cube_schema()
     for variable in (*schema.variables_with_layout("date"), *schema.variables_with_layout("epoch")):
         if variable.optional:
             continue  # not of ERA5
         days = tables[variable.dims[0]]
         here = {place[0] for place in stored[variable.name]}
-        wrong = [day for at, day in enumerate(days) if (at in here) != known.get(day.item(), False)]
+        said = known if variable.layout == "epoch" else shown
+        wrong = [day for at, day in enumerate(days) if (at in here) != said.get(day.item(), False)]
         if wrong:
             names = ", ".join(np.datetime_as_string(wrong[:3], "D"))
             yield ValidationFinding(

@@ -288,7 +288,7 @@ def _parse_words(content: Mapping[str, Any], name: str, known: Iterable[str], re
             report(
                 "unknown word", f"{name} holds {shorten_repr(word)}", "kept; a mask shows it as unidentified"
             )
-        words.append(_sanitize_text(word, _MAX_WORD_LENGTH) if isinstance(word, str) else shorten_repr(word))
+        words.append(clean_text(word, _MAX_WORD_LENGTH) if isinstance(word, str) else shorten_repr(word))
     return tuple(words)
 
 
@@ -299,7 +299,7 @@ def _parse_word(content: Mapping[str, Any], name: str, known: Iterable[str] | No
         return ""
     if known is not None and value not in known:
         report("unknown word", f"{name} is {shorten_repr(value)}", "kept as written")
-    kept = _sanitize_text(value, _MAX_TEXT_LENGTH if known is None else _MAX_WORD_LENGTH)
+    kept = clean_text(value, _MAX_TEXT_LENGTH if known is None else _MAX_WORD_LENGTH)
     if kept != value:
         report(
             "text", f"{name} is too long or has invalid characters", "cut, or the characters replaced by ?"
@@ -307,7 +307,7 @@ def _parse_word(content: Mapping[str, Any], name: str, known: Iterable[str] | No
     return kept
 
 
-def _sanitize_text(text: str, limit: int) -> str:
+def clean_text(text: str, limit: int) -> str:
     """Return at most `limit` characters of `text`, with NUL and unpaired surrogates replaced by ``?``."""
     return text[:limit].encode("utf-8", "replace").decode().replace("\0", "?")
 

@@ -1,4 +1,4 @@
-"""A cube as a comparison reads it: image by image, north up, on one description of its grid."""
+"""A cube as a comparison or an import reads it: image by image, north up, on one description of its grid."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AXES = ("primary_date", "secondary_date")
 
 @dataclass(frozen=True)
 class ReadableCube:
-    """One of two cubes that are compared.
+    """A cube that is compared or imported.
 
     Attributes
     ----------
@@ -68,11 +68,22 @@ class ReadableCube:
             dataset = open_zarr_v2(path)
         else:
             dataset = open_pinned_cube(find_cube(target, settings), chunks=None)
+        return cls.of_dataset(target, dataset)
+
+    @classmethod
+    def of_dataset(cls, label: str, dataset: xr.Dataset) -> ReadableCube:
+        """Return an opened cube, which messages name `label`.
+
+        Raises
+        ------
+        HephaestusError
+            If it has no grid or no pairs of dates.
+        """
         try:
-            return cls._of_dataset(target, dataset)
+            return cls._of_dataset(label, dataset)
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise HephaestusError(
-                f"{target} is not laid out like a cube of interferograms ({sanitize_text(error, 200)}); "
+                f"{label} is not laid out like a cube of interferograms ({sanitize_text(error, 200)}); "
                 f"docs/cube.md lists the names and dimensions"
             ) from error
 
@@ -131,6 +142,10 @@ class ReadableCube:
         """Return an image of a pair, north up, shape ``grid.shape``."""
         place = dict(zip(AXES, self.pairs[pair], strict=True))
         return self._image(self.dataset[name], place)
+
+    def date_place(self, axis: str, day: Any) -> int | None:
+        """Return the position of a date on one of :data:`AXES`; None if it has none."""
+        return self._days[axis].get(day)
 
     def date_image(self, name: str, axis: str, day: Any) -> npt.NDArray[Any]:
         """Return an image of a date on one of :data:`AXES`, north up."""
