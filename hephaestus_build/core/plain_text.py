@@ -50,30 +50,34 @@ def count_of(count: int, noun: str, plural: str = "") -> str:
 
 
 def format_bytes(size: float) -> str:
-    """Return a number of bytes in kB, MB or GB.
+    """Return a number of bytes in kB, MB, GB or TB.
 
     Examples
     --------
-    >>> format_bytes(512), format_bytes(1_234_567), format_bytes(5.5e10)
-    ('0.5 kB', '1.2 MB', '55.00 GB')
+    >>> format_bytes(512), format_bytes(1_234_567), format_bytes(5.5e10), format_bytes(1.48e13)
+    ('0.5 kB', '1.2 MB', '55.00 GB', '14.80 TB')
     """
+    if size >= 1e12:
+        return f"{size / 1e12:.2f} TB"
     if size >= 1e9:
         return f"{size / 1e9:.2f} GB"
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration in seconds, minutes or hours.
+    """Return a duration in seconds, minutes, hours or days.
 
     Examples
     --------
-    >>> format_duration(9.4), format_duration(200), format_duration(3 * 3600 + 61)
-    ('9 s', '3 min 20 s', '3 h 1 min')
+    >>> format_duration(9.4), format_duration(200), format_duration(3 * 3600 + 61), format_duration(2e5)
+    ('9 s', '3 min 20 s', '3 h 1 min', '2 days 7 h')
     """
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     hours, minutes = divmod(whole // 60, 60)
+    if hours >= 48:
+        return f"{hours // 24} days {hours % 24} h"
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
 
 

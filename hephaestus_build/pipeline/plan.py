@@ -23,6 +23,8 @@ STORED_BYTES_PER_PIXEL = 2.6
 OPTIONAL_BYTES_PER_PIXEL = 2.5
 #: Requests to the portal for a pair: phase, coherence, and the preview of an annotated one or a page.
 REQUESTS_PER_PAIR = 3
+#: And for a frame: its listing, metadata, baselines and heights.
+REQUESTS_PER_FRAME = 4
 #: Pixels of a frame whose size is not known yet: what the 38 published frames have in the middle.
 TYPICAL_PIXELS = 2700 * 2600
 

@@ -210,8 +210,9 @@ def why_left_out(words: list[str]) -> str:
     if words == ["plan", "Colima"]:  # refused before any archive is asked
         return ""
     asking = {"--upstream", "--update"} & {*words} or words[1:] == ["fetch"]
+    offline = words[0] == "plan" and {"--all", "--published"} & {*words}
     asks = words[0] in ("plan", "build", "watch") or asking
-    return "asks the real archives" if asks and "--simulated" not in words else ""
+    return "asks the real archives" if asks and not offline and "--simulated" not in words else ""
 
 
 def runnable(words: list[str]) -> list[str]:

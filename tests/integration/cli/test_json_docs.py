@@ -147,6 +147,7 @@ def test_commands_on_cubes(
     run("frames", "--near", "36.8,14.5")
     run("frames", "iceland")
     run("plan", FRAME, "--variables", "look_up")
+    run("plan", "--simulated", "--all")
     refused = archive.faults.add(r"\.tif$", faults.error_status(403))
     (nothing,) = run("watch", FRAME, "--once", code=1)
     assert len(nothing["owed"]) == 7
