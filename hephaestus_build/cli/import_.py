@@ -47,7 +47,8 @@ def import_(
     path: Annotated[
         Path,
         typer.Argument(
-            metavar="PATH", help="A published cube (a folder in Zarr format 2), or a folder of such."
+            metavar="PATH",
+            help="A published cube: a folder in Zarr format 2, a tar file of such, or a folder of both.",
         ),
     ],
     frames: FramesArgument = None,
@@ -73,10 +74,10 @@ def import_(
     no such cube, 3 when something damaged was left out and is owed.
     """
     settings = load_command_settings(simulated, data_dir=data_dir)
-    found = find_published_cubes(path, list(map(frame_named, frames or ())))
     entries: list[dict[str, Any]] = []
     codes: list[int] = []
     with show_progress() as listener:
+        found = find_published_cubes(path, list(map(frame_named, frames or ())), listener)
         for one in found:
             tagged = PrefixedListener(listener, str(one.frame)) if len(found) > 1 else listener
             try:

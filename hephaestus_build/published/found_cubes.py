@@ -1,4 +1,4 @@
-"""What a path holds that can be imported: Zarr v2 folders, with the frame of each."""
+"""What a path holds that can be imported: Zarr v2 folders, plain or in a tar file, with the frame of each."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from pathlib import Path
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json
-from hephaestus_build.core.plain_files import is_real_folder, list_names
+from hephaestus_build.core.plain_files import is_plain_file, is_real_folder, list_names
+from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES
 from hephaestus_build.cube.reading.store_objects import FolderObjects, StoreObjects, read_object
 from hephaestus_build.cube.reading.zarr_v2 import is_zarr_v2
+from hephaestus_build.published.tar_objects import find_tar_stores
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,20 @@ class FoundCube:
     objects: StoreObjects
 
 
-def find_published_cubes(path: Path, frames: Sequence[Frame] = ()) -> list[FoundCube]:
+def find_published_cubes(
+    path: Path, frames: Sequence[Frame] = (), listener: ProgressListener | None = None
+) -> list[FoundCube]:
     """Return the cubes at a path, in the order of their frames.
 
     Parameters
     ----------
     path : pathlib.Path
-        A folder in Zarr format 2, or a folder of such.
+        A folder in Zarr format 2, a tar file with one or more, or a folder of such.
     frames : sequence of Frame
         Frames to take; by default all. One is needed where neither name nor attributes of the only cube say
         its frame.
+    listener : ProgressListener, optional
+        Receives progress.
 
     Raises
     ------
@@ -49,11 +55,11 @@ def find_published_cubes(path: Path, frames: Sequence[Frame] = ()) -> list[Found
     HephaestusError
         If something at `path` is damaged.
     """
-    stores = list(_iter_stores(path))
+    stores = list(_iter_stores(path.resolve(), listener))
     if not stores:
         raise UsageError(
-            f"{path} holds no cube in Zarr format 2, neither itself nor in a folder; give the folder that "
-            f"holds .zgroup"
+            f"{path} holds no cube in Zarr format 2, neither itself nor in it; give the folder that holds "
+            f".zgroup, or a tar file of it"
         )
     found: dict[Frame, FoundCube] = {}
     for objects, name in stores:
@@ -75,15 +81,19 @@ def find_published_cubes(path: Path, frames: Sequence[Frame] = ()) -> list[Found
     return [found[frame] for frame in sorted(found) if not frames or frame in frames]
 
 
-def _iter_stores(path: Path) -> Iterator[tuple[StoreObjects, str]]:
+def _iter_stores(path: Path, listener: ProgressListener | None) -> Iterator[tuple[StoreObjects, str]]:
     """Yield the objects of each store at a path, and the name that should be its frame's."""
     if is_zarr_v2(path):
-        yield FolderObjects(path.resolve()), path.resolve().name
-    elif is_real_folder(path.resolve()):
-        folder = path.resolve()
-        for name in list_names(folder):
-            if is_real_folder(folder / name) and is_zarr_v2(folder / name):
-                yield FolderObjects(folder / name), name
+        yield FolderObjects(path), path.name
+    elif is_real_folder(path):
+        for name in list_names(path):
+            if is_real_folder(path / name) and is_zarr_v2(path / name):
+                yield FolderObjects(path / name), name
+            elif name.endswith(".tar") and is_plain_file(path, name):
+                yield from _iter_stores(path / name, listener)
+    elif is_plain_file(path.parent, path.name):
+        for objects in find_tar_stores(path, listener):
+            yield objects, objects.path.name
 
 
 def _frame_of(objects: StoreObjects, name: str) -> Frame | None:

@@ -32,12 +32,16 @@ class TarMember:
 
 @dataclass(frozen=True)
 class TarEntry:
-    """Where the content of a member lies: its name, first byte, size, and kind as of a :class:`TarMember`."""
+    """Where the content of a member lies: its name, first byte, size, and kind as of a :class:`TarMember`.
+
+    A hard link names the member that it is another name of as its `target`.
+    """
 
     name: str
     offset: int
     size: int
     kind: str = ""
+    target: str = ""
 
 
 def read_tar(content: bytes) -> Iterator[TarMember]:
@@ -68,8 +72,8 @@ def scan_tar(read: Callable[[int, int], bytes], total: int) -> Iterator[TarEntry
        content, whatever size they state.
     3. Take the content, which is padded to whole blocks. For example, a file of 700 bytes takes two blocks,
        so the next header starts 1,536 bytes after its own.
-    4. A pax header (``x``) or a GNU long name (``L``) is remembered for the next member; any other member is
-       yielded.
+    4. A pax header (``x``) or a GNU long name (``L``, of a link's target ``K``) is remembered for the next
+       member; any other member is yielded.
 
     Parameters
     ----------
@@ -110,11 +114,14 @@ def scan_tar(read: Callable[[int, int], bytes], total: int) -> Iterator[TarEntry
             said |= _parse_pax_records(read(begin, held))
         elif kind == b"L":
             said["path"] = _decode_text(read(begin, held))
-        elif kind not in b"gK":
+        elif kind == b"K":
+            said["linkpath"] = _decode_text(read(begin, held))
+        elif kind != b"g":
             name = said.get("path", _read_name(header))
             sparse = any(key.startswith("GNU.sparse.") for key in said)
             what = "a sparse file" if sparse else _describe_type(kind, name)
-            yield TarEntry(name, begin, held, what)
+            target = said.get("linkpath", _decode_text(header[157:257])) if kind == b"1" else ""
+            yield TarEntry(name, begin, held, what, target)
             said = {}
 
 

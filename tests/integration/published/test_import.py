@@ -15,6 +15,7 @@ from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.export.selection import open_export_selection
 from hephaestus_build.export.zarr_v2 import export_zarr_v2
 from hephaestus_build.pipeline.build import build
+from hephaestus_build.simulation.server import faults
 from json_page import differences
 from published_cubes import write_published_cube
 from toy_cube import toy_cube
@@ -367,3 +368,59 @@ def test_simulated_and_real_cubes_stay_apart(tmp_path, import_path):
     assert import_path(real, "--simulated")[0] == 0
     cube = open_pinned_cube(tmp_path / "data/simulated/cubes/124D_04854_171313.zarr")
     assert cube.attrs["simulated"] == 1
+
+
+def exported_whole(whole_cube: Path, folder: Path) -> Path:
+    return export_zarr_v2(open_export_selection(whole_cube / "simulated/cubes" / f"{FRAME}.zarr"), folder)
+
+
+def test_an_archive_that_is_preferred_serves_what_it_has_and_the_published_cube_the_rest(
+    whole_cube, upstream, import_path, tmp_path
+):
+    exported = exported_whole(whole_cube, tmp_path / "whole")
+    pairs = stored_pairs(whole_cube)
+    lost, broken = pairs[:2]
+    upstream.archive.withdraw(FRAME, lost)
+    upstream.faults.add(rf"{broken}\.geo\.cc\.tif$", faults.error_status(404))
+    code, frame, err = import_path(exported, "--prefer", "archive")
+    assert (code, frame["imported"], frame["result"]["pairs"]) == (0, 2, len(pairs)), err
+    granules = granules_of(tmp_path / "data")
+    for pair in pairs:
+        granule = granules[GranuleKey.of_pair(pair)]
+        assert {receipt.origin for receipt in granule.receipts} == (
+            {"published"} if pair in (lost, broken) else {""}
+        )
+    assert not granules["dem/dem"].is_imported
+    epochs = [granule for granule in granules.values() if granule.kind == "epoch"]
+    assert not any(granule.is_imported for granule in epochs)
+
+
+def test_importing_again_with_the_other_preference_exchanges_what_the_other_has(
+    whole_cube, upstream, import_path, tmp_path
+):
+    exported = exported_whole(whole_cube, tmp_path / "whole")
+    data = tmp_path / "data"
+    upstream.archive.withdraw(FRAME, stored_pairs(whole_cube)[0])
+    wanted = {"published": len(stored_pairs(whole_cube)), "archive": 1}
+    for generation, prefer in enumerate(("published", "archive", "published"), 1):
+        code, frame, err = import_path(exported, "--prefer", prefer)
+        assert (code, frame["imported"], frame["result"]["generation"]) == (0, wanted[prefer], generation), (
+            err
+        )
+        kinds = {granule.kind for granule in granules_of(data).values() if granule.is_imported}
+        assert kinds == ({"dem", "pair", "mask", "epoch"} if prefer == "published" else {"pair"})
+        upstream.clear_log()
+        code, frame, _ = import_path(exported, "--prefer", prefer)
+        assert (code, frame["result"]["published"]) == (0, False)
+        assert asked(upstream) == set()
+
+
+def test_an_import_that_prefers_the_published_cube_asks_no_archive(
+    whole_cube, import_path, monkeypatch, tmp_path
+):
+    exported = exported_whole(whole_cube, tmp_path / "whole")
+    monkeypatch.setenv("HEPHAESTUS_LICSAR_URL", "http://127.0.0.1:9/")
+    code, frame, err = import_path(exported)
+    assert (code, frame["imported"]) == (0, len(stored_pairs(whole_cube))), err
+    code, _, err = import_path(exported, "--prefer", "archive")
+    assert (code, "127.0.0.1:9" in err) == (1, True)
