@@ -11,6 +11,7 @@ from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.overview_parts import find_orphans
 from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.cube.storage.writer import write_cube_store
+from hephaestus_build.pipeline.global_attributes import attributes_of_granules
 
 
 def republish(
@@ -46,9 +47,14 @@ def republish(
     kept = {**contents.granules, **granules}
     for key in find_orphans(kept, contents.grid):  # their pairs are lost
         del kept[key]
-    whole = contents.succeed(
-        contents.grid, kept, contents.attributes, listed=(), history=frame_store.history()
-    )
+    # products of another source than those that they replace change what the attributes say of all
+    stated = attributes_of_granules(kept.values())
+    attributes = {
+        name: stated.get(name, value)
+        for name, value in contents.attributes.items()
+        if name != "imported_from" or name in stated
+    }
+    whole = contents.succeed(contents.grid, kept, attributes, listed=(), history=frame_store.history())
     with (
         translate_os_errors(f"{frame_store.frame}: publishing the cube again"),
         frame_store.new_generation() as store,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ from hephaestus_build import __version__
 from hephaestus_build.core.era5_grid import parse_center_time
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.cube.array_attributes import DEM_SOURCE
-from hephaestus_build.cube.granules import EpochGranule, MaskGranule
+from hephaestus_build.cube.granules import EpochGranule, Granule, MaskGranule
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.pipeline.registry_check import compare_with_registry
@@ -34,9 +35,6 @@ def make_global_attributes(build: Build) -> dict[str, Any]:
     context, grid = build.context, build.ledger.require_grid()
     credit = context.interferograms.credit
     frame = published_frames().get(context.frame.id)
-    granules = build.ledger.snapshot().values()
-    sources = {granule.source for granule in granules if isinstance(granule, EpochGranule)}
-    projections = {granule.projection for granule in granules if isinstance(granule, MaskGranule)}
     width, height = grid.pixel_size_m()
     attributes: dict[str, Any] = {
         "title": f"Volcanic unrest cube of {credit.source} frame {context.frame}",
@@ -49,8 +47,7 @@ def make_global_attributes(build: Build) -> dict[str, Any]:
         "Generated using Copernicus Climate Change Service information.",
         **_acquisition_attributes(context.metadata, credit),
         "pixel_size_m": [round(width, 2), round(height, 2)],
-        "era5_source": ", ".join(sorted(filter(None, sources))),
-        "preview_projection": ", ".join(sorted(filter(None, projections))) or "none needed",
+        **attributes_of_granules(build.ledger.snapshot().values()),
         "hephaestus_build_version": __version__,
         "schema_version": cube_schema().version,
         "overview_factor": context.settings.overview_factor,
@@ -59,9 +56,6 @@ def make_global_attributes(build: Build) -> dict[str, Any]:
             f"{context.frame.source.lower()}_url": context.interferograms.address,
         },
     }
-    imported = {receipt.file for granule in granules for receipt in granule.receipts if receipt.origin}
-    if imported:
-        attributes["imported_from"] = ", ".join(sorted({file.partition("/")[0] for file in imported}))
     if context.metadata.center_time is not None:
         attributes["center_time"] = str(context.metadata.center_time)
     if frame is not None:
@@ -80,6 +74,20 @@ def make_global_attributes(build: Build) -> dict[str, Any]:
             "license": "MIT",
             "acknowledgement": "Simulated data: no archive is to be credited.",
         }
+    return attributes
+
+
+def attributes_of_granules(granules: Collection[Granule]) -> dict[str, Any]:
+    """Return the attributes that follow from the granules of a cube."""
+    sources = {granule.source for granule in granules if isinstance(granule, EpochGranule)}
+    projections = {granule.projection for granule in granules if isinstance(granule, MaskGranule)}
+    attributes = {
+        "era5_source": ", ".join(sorted(filter(None, sources))),
+        "preview_projection": ", ".join(sorted(filter(None, projections))) or "none needed",
+    }
+    files = {receipt.file for granule in granules for receipt in granule.receipts if receipt.origin}
+    if files:
+        attributes["imported_from"] = ", ".join(sorted({file.partition("/")[0] for file in files}))
     return attributes
 
 

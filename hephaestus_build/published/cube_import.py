@@ -186,7 +186,7 @@ def _prepare(
         metadata=metadata if contents is None else complete_metadata(metadata, contents),
         baselines=(Receipt("baselines", Outcome.ABSENT), None),
         modified=dict.fromkeys(published.pairs) | _recorded_pairs(contents),
-        annotations=find_annotations(settings, frame).for_frame(frame),
+        annotations=find_annotations(settings, frame, offline=True).for_frame(frame),
         selection=selection,
         previous=previous,
         inventory=contents,

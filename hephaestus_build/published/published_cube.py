@@ -17,7 +17,7 @@ from hephaestus_build.core.era5_grid import ERA5_VARIABLES, Era5Variable
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.provenance import PUBLISHED, Outcome, Receipt
 from hephaestus_build.cube.georeference import read_cube_grid
 from hephaestus_build.cube.reading.readable_cube import AXES, ReadableCube
@@ -242,7 +242,7 @@ class PublishedCube:
 
     def _find_layout_faults(self) -> Iterator[str]:
         """Yield what is wrong with the names, dimensions and dtypes, and note what is unusual."""
-        dataset = self.cube.dataset
+        dataset, chunked = self.cube.dataset, list[str]()
         west, south, east, north = self.grid.bounds
         if not (south >= -90 and north <= 90 and east - west <= 360):
             yield f"its coordinates go from {south:g} to {north:g} N and {west:g} to {east:g} E"
@@ -251,7 +251,7 @@ class PublishedCube:
             there = sorted(map(str, dataset.data_vars))
             more = f" and {len(there) - _LISTED} more" if len(there) > _LISTED else ""
             yield f"it has no {' and no '.join(lacking)}, only {', '.join(there[:_LISTED])}{more}"
-        for name, kinds in _KINDS.items() | dict.fromkeys(_ATMOSPHERE, "f").items():
+        for name, kinds in {**_KINDS, **dict.fromkeys(_ATMOSPHERE, "f")}.items():
             if name not in dataset:
                 continue
             variable, right = dataset[name], cube_schema().variables[name]
@@ -273,7 +273,10 @@ class PublishedCube:
             if count > _MAX_CHUNKS:
                 yield f"{name} is stored in chunks of {shape}, {count} of them an image"
             elif list(chunk) != whole:
-                self.remarks.append(f"{name} is stored in chunks of {shape}, not image by image")
+                chunked.append(f"{name} in chunks of {shape}")
+        if chunked:
+            more = f", and {count_of(len(chunked) - 1, 'other')} likewise" if len(chunked) > 1 else ""
+            self.remarks.append(f"it is not stored image by image: {chunked[0]}{more}")
         parts = {"heights": self.has_dem, "masks": self.has_masks, "ERA5": self.has_atmosphere}
         self.remarks.extend(
             f"it lacks {what}, which the next build adds" for what, is_there in parts.items() if not is_there

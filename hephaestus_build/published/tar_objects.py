@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
-from hephaestus_build.core.plain_files import UnsafePathError, open_plain_file
+from hephaestus_build.core.plain_files import UnsafePathError, is_plain_file, open_plain_file
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.sources.annotations.tar_members import TarEntry, TarError, scan_tar_file
@@ -99,6 +99,10 @@ class TarObjects:
             if _Version.of(descriptor) != self._version:
                 raise UnsafePathError("the tar file was changed while it was read", self.tar)
             yield descriptor, *place
+
+    def is_there(self) -> bool:
+        """Return whether the tar file is still there."""
+        return is_plain_file(self.tar.parent, self.tar.name)
 
     def list_names(self, folder: str = "") -> list[str]:
         """Return the sorted names in a folder of the store."""

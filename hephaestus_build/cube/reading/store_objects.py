@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from hephaestus_build.core.plain_files import list_names, open_plain_file, open_real_folder
+from hephaestus_build.core.plain_files import is_real_folder, list_names, open_plain_file, open_real_folder
 
 
 class StoreObjects(Protocol):
@@ -34,6 +34,9 @@ class StoreObjects(Protocol):
 
     def list_names(self, folder: str = "") -> list[str]:
         """Return the sorted names in a folder of the store; empty if there is no such folder."""
+
+    def is_there(self) -> bool:
+        """Return whether the folder or file that holds them is still there."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,10 @@ class FolderObjects:
                 return list_names(descriptor)
         except OSError:
             return []
+
+    def is_there(self) -> bool:
+        """Return whether the folder is still there."""
+        return is_real_folder(self.path)
 
 
 def has_object(objects: StoreObjects, key: str) -> bool:

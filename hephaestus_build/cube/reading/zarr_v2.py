@@ -238,6 +238,9 @@ class StoreV2(PlainStore):
                 begin, end = byte_range(wanted, size)
                 content = read_range(descriptor, first + begin, first + end)
         except (FileNotFoundError, NotADirectoryError):
+            # else everything in it would be taken for chunks that were never written
+            if not self.objects.is_there():
+                raise HephaestusError(f"{self.root} is gone while it is read; see that it is there") from None
             return None
         except (UnsafePathError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error

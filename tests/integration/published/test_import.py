@@ -307,7 +307,7 @@ def test_chunks_of_many_images_are_read_and_their_hashes_recorded(published, imp
     )
     code, frame, _ = import_path(published)
     assert (code, frame["imported"]) == (0, len(PAIRS))
-    assert any("in chunks of 2 x 1 x 25 x 30" in remark for remark in frame["remarks"])
+    assert any("insar_difference in chunks of 2 x 1 x 25 x 30" in remark for remark in frame["remarks"])
     granule = granules_of(tmp_path / "data")[GranuleKey.of_pair(Pair.parse(FIRST))]
     assert granule.receipts[0].notes == ("hash of the hashes of 9 chunks",)
 
@@ -424,3 +424,71 @@ def test_an_import_that_prefers_the_published_cube_asks_no_archive(
     assert (code, frame["imported"]) == (0, len(stored_pairs(whole_cube))), err
     code, _, err = import_path(exported, "--prefer", "archive")
     assert (code, "127.0.0.1:9" in err) == (1, True)
+
+
+def test_a_folder_that_vanishes_is_named_and_no_mask_is_taken_for_empty(published, import_path, tmp_path):
+    from hephaestus_build.cube.reading.store_objects import FolderObjects
+    from hephaestus_build.cube.schema import MASK_VARIABLES
+    from hephaestus_build.published.published_cube import PublishedCube
+
+    cube = PublishedCube.open(FolderObjects(published), FRAME)
+    published.rename(tmp_path / "elsewhere")
+    receipts, masks = cube.masks(Pair.parse(SECOND))
+    assert (masks, [receipt.ok for receipt in receipts]) == ({}, [False] * len(MASK_VARIABLES))
+    assert "is gone while it is read" in receipts[0].detail
+
+
+def test_where_the_annotations_say_otherwise_is_remarked(
+    whole_cube, upstream, import_path, monkeypatch, tmp_path
+):
+    kept = tmp_path / "annotations.tar.gz"
+    kept.write_bytes(upstream.archive.annotations())
+    monkeypatch.setenv("HEPHAESTUS_ANNOTATIONS", str(kept))
+    exported = exported_whole(whole_cube, tmp_path / "whole")
+    granules = granules_of(whole_cube)
+    keys = {pair.name: GranuleKey.of_mask(pair) for pair in stored_pairs(whole_cube)}
+    pair = next(name for name, key in keys.items() if key in granules and granules[key].objects)
+    assert import_path(exported)[1]["remarks"] == []
+    changed(exported, "glacier_fringes", lambda flag: 1 - flag, pair)
+    changed(exported, "intensity_level_mask", lambda mask: mask * 0 + 4 * (mask > 0), pair)
+    code, frame, _ = import_path(exported, data=tmp_path / "changed")
+    said = "\n".join(frame["remarks"])
+    assert code == 0
+    where = f"is not that of the annotations in 1 pair, as in {pair}"
+    assert f"glacier_fringes {where}: 1 in the cube, 0 in the annotations" in said
+    assert f"intensity_level_mask {where}: codes 4 in the cube" in said
+
+
+def test_missing_values_of_a_phase_become_no_data(published, import_path, tmp_path):
+    changed(published, "insar_difference", with_value(np.nan), FIRST)
+    assert import_path(published)[0] == 0
+    cube = open_pinned_cube(tmp_path / "data/simulated/cubes" / published.name)
+    days = (np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}") for day in FIRST.split("_"))
+    image = cube.insar_difference.sel(dict(zip(("primary_date", "secondary_date"), days, strict=True))).values
+    assert (image[30:33, 30:33] == 0).all()
+    assert np.isfinite(image).all()
+
+
+def test_what_is_damaged_of_an_imported_cube_is_repaired_from_the_archive(
+    whole_cube, upstream, import_path, hephaestus, tmp_path
+):
+    import_path(exported_whole(whole_cube, tmp_path / "whole"))
+    current = frame_store_of(settings_for(tmp_path / "data")).published_generation()
+    broken = [
+        next(path for path in current.read_manifest() if path.startswith(f"{name}/c."))
+        for name in ("insar_difference", "primary_date_surface_pressure", "deformation_mask")
+    ]
+    for path in broken:
+        (current.store / path).unlink()  # a hard link
+        (current.store / path).write_bytes(b"torn")
+    code, out, err = hephaestus(
+        "repair", FRAME.id, "--data-dir", str(tmp_path / "data"), "--simulated", "--json"
+    )
+    assert code == 0, err
+    assert {damage["unit"].partition("/")[0] for damage in json.loads(out)["frames"][0]["damages"]} >= {
+        "pair",
+        "epoch",
+        "mask",
+    }
+    code, out, err = hephaestus("verify", "--data-dir", str(tmp_path / "data"), "--simulated")
+    assert code == 0, out + err
