@@ -343,8 +343,9 @@ def test_a_repair_leaves_an_interrupted_builds_work_alone(archive, settings):
     from hephaestus_build.pipeline import build as building
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "publish", lambda job: None)
-        build(ALL, settings)
+        patch.setattr(building, "publish", lambda job: (_ for _ in ()).throw(HephaestusError("killed")))
+        with pytest.raises(HephaestusError, match="killed"):
+            build(ALL, settings)
     finished = set(frame_store.staging.read_granules())
     assert f"pair/{pair}" in finished
     flip(frame_store.published_generation().store / "zarr.json", random.Random(9))
