@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import wraps
 from pathlib import Path
@@ -169,9 +170,23 @@ def _columns_that_fit(widths: Sequence[int], room: int) -> Iterator[list[int]]:
 
 
 def print_fields(title: str, rows: dict[str, Any], to: PlainConsole = out) -> None:
-    """Print names and values as a small table; further lines of a value stand below its first one."""
+    """Print names and values as a small table; further lines of a value stand below its first one.
+
+    On a terminal a long value is wrapped between words; elsewhere its lines stay as they are.
+    """
     width = max(map(len, rows), default=0)
     to.print(title, style="bold")
     for name, value in rows.items():
-        lines = str(value).replace("\n", "\n" + " " * (width + 4))
-        to.print(f"  {name:<{width}}  {lines}".rstrip())
+        lines = str(value).splitlines()
+        if to.file.isatty():  # also where FORCE_COLOR says otherwise
+            room = max(to.width - width - 4, _FOLDED_WIDTH)
+            lines = [part for line in lines for part in _wrapped(line, room)]
+        text = ("\n" + " " * (width + 4)).join(lines)
+        to.print(f"  {name:<{width}}  {text}".rstrip())
+
+
+def _wrapped(line: str, room: int) -> list[str]:
+    """Return a line in parts of whole words; one that fits keeps its blanks."""
+    if cell_len(line) <= room:
+        return [line]
+    return textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False)

@@ -318,7 +318,7 @@ PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 def test_the_blocks_of_any_shell_are_found() -> None:
-    assert len(PLAIN_BLOCKS) == 4
+    assert len(PLAIN_BLOCKS) == 5
 
 
 def test_the_pages_have_their_command_lines() -> None:
