@@ -27,7 +27,8 @@ _CubeArgument = Annotated[
     str,
     typer.Argument(
         metavar="CUBE",
-        help="A frame id, a volcano of one frame, or the path of a cube, an export or a published one.",
+        help="A frame id, a volcano of one frame, or the path of a cube, an export or a published one, as a "
+        "folder or in a tar file (all.tar, or all.tar/FRAME.zarr).",
     ),
 ]
 
@@ -46,7 +47,7 @@ def compare(
     """
     settings = load_command_settings(simulated, data_dir=data_dir)
     with wrap_unexpected_errors(f"{first} and {second}"), show_progress() as listener:
-        cubes = [ReadableCube.open(target, settings) for target in (first, second)]
+        cubes = [ReadableCube.open(target, settings, listener) for target in (first, second)]
         found = compare_cubes(*cubes, threads=settings.worker_count, listener=listener)
     if as_json:
         print_json(found.to_json())

@@ -13,8 +13,8 @@ from hephaestus_build.core.plain_files import is_plain_file, is_real_folder, lis
 from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES
 from hephaestus_build.cube.reading.store_objects import FolderObjects, StoreObjects, read_object
+from hephaestus_build.cube.reading.tar_objects import find_tar_stores
 from hephaestus_build.cube.reading.zarr_v2 import is_zarr_v2
-from hephaestus_build.published.tar_objects import find_tar_stores
 
 
 @dataclass(frozen=True)

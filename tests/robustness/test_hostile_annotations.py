@@ -24,6 +24,7 @@ from fuzzing import Reader as FuzzedReader
 from fuzzing import fuzz
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.settings import load_settings
+from hephaestus_build.core.tar_members import TarError, read_tar
 from hephaestus_build.sources.annotations import archive_members
 from hephaestus_build.sources.annotations.archive import find_annotations, load_annotations
 from hephaestus_build.sources.annotations.archive_members import (
@@ -32,7 +33,6 @@ from hephaestus_build.sources.annotations.archive_members import (
     read_members,
 )
 from hephaestus_build.sources.annotations.record import parse_annotation
-from hephaestus_build.sources.annotations.tar_members import TarError, read_tar
 
 
 def listed(source: Path) -> dict[str, str]:

@@ -161,6 +161,7 @@ def write_published_cube(
 
 def pack_cube(root: Path, tar: Path) -> Path:
     """Write a plain tar archive of a cube, as ``tar -cf`` from its parent folder does."""
+    tar.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(tar, "w") as archive:
         archive.add(root, root.name)
     return tar

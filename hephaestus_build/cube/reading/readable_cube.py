@@ -15,11 +15,13 @@ from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.plain_text import sanitize_text
-from hephaestus_build.core.settings import Settings
+from hephaestus_build.core.progress import ProgressListener
+from hephaestus_build.core.settings import Settings, local_path
 from hephaestus_build.cube.discovery import find_cube
 from hephaestus_build.cube.inventory import MAX_GRID_PIXELS, MAX_TABLE_CELLS
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
-from hephaestus_build.cube.reading.zarr_v2 import is_zarr_v2, open_zarr_v2
+from hephaestus_build.cube.reading.tar_objects import find_tar_store
+from hephaestus_build.cube.reading.zarr_v2 import is_zarr_v2, open_store_v2, open_zarr_v2
 
 AXES = ("primary_date", "secondary_date")
 
@@ -53,8 +55,8 @@ class ReadableCube:
     _days: dict[str, dict[Any, int]] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, target: str, settings: Settings) -> ReadableCube:
-        """Open a cube that is given by its frame, its volcano or its path.
+    def open(cls, target: str, settings: Settings, listener: ProgressListener | None = None) -> ReadableCube:
+        """Open a cube that is given by its frame, its volcano or its path, also one within a tar file.
 
         Raises
         ------
@@ -63,9 +65,13 @@ class ReadableCube:
         UsageError
             If `target` is neither a path nor a frame.
         """
-        path = Path(target)
+        path = Path(local_path("the cube", target))
         if is_zarr_v2(path):
             dataset = open_zarr_v2(path)
+        elif (objects := find_tar_store(path, listener)) is not None:
+            dataset, _ = open_store_v2(objects)
+            if objects.path.name != path.name:  # a tar file of one cube
+                target = f"{target}/{objects.root}"
         else:
             dataset = open_pinned_cube(find_cube(target, settings), chunks=None)
         return cls.of_dataset(target, dataset)
@@ -116,7 +122,7 @@ class ReadableCube:
     @property
     def frame(self) -> str:
         """Frame id, as the cube's attributes or its path say; empty if neither does."""
-        stated = self.dataset.attrs.get("frame", Path(self.label).name.removesuffix(".zarr"))
+        stated = self.dataset.attrs.get("frame", Path(self.label).name.partition(".")[0])
         try:
             return Frame(stated).id if isinstance(stated, str) else ""
         except UsageError:  # as of an unpacked cube in a folder of another name

@@ -28,9 +28,9 @@ _PARSER_FILES = (
     "archive.py",
     "record.py",
     "archive_members.py",
-    "tar_members.py",
     "parsed_cache.py",
     "../../core/frames.py",
+    "../../core/tar_members.py",
 )
 
 

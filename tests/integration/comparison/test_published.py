@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.export.selection import open_export_selection
 from hephaestus_build.export.zarr_v2 import export_zarr_v2
 from json_page import differences
-from published_cubes import PublishedFrame, write_published_cube
+from published_cubes import PublishedFrame, pack_cube, write_published_cube
 from published_loader import CHANNELS, load_item
 from toy_cube import FRAME, toy_cube
 from toy_published import PAIRS, toy_published
@@ -194,3 +195,59 @@ def test_masks_of_stripmap_frames_are_expected_to_differ_and_others_are_not(comp
     ours = toy_cube(tmp_path / "ordinary", pairs=(PAIRS[1],))
     code, found, _ = compare(ours, write_published_cube(ordinary, tmp_path))
     assert (code, [one["expected"] for one in found["findings"]]) == (1, [""])
+
+
+def test_a_tar_file_is_compared_without_unpacking_it(rebuilt, compare, tmp_path):
+    tar = pack_cube(write_published_cube(toy_published(), tmp_path), tmp_path / "tar" / f"{FRAME}.tar")
+    code, found, _ = compare(rebuilt, tar)
+    assert (code, found["findings"], found["frame"]) == (0, [], FRAME)
+    assert found["second"] == f"{tar}/{FRAME}.zarr"
+    assert [path.name for path in tar.parent.iterdir()] == [tar.name]
+
+
+def test_one_of_several_cubes_in_a_tar_file_is_named_by_its_folder(rebuilt, compare, hephaestus, tmp_path):
+    tar = tmp_path / "all.tar"
+    with tarfile.open(tar, "w") as archive:
+        for frame in (FRAME, STRIPMAP):
+            archive.add(
+                write_published_cube(toy_published(frame=frame), tmp_path / frame), f"minicubes/{frame}.zarr"
+            )
+    within = tar / f"minicubes/{FRAME}.zarr"
+    code, found, _ = compare(rebuilt, within)
+    assert (code, found["findings"], found["second"]) == (0, [], str(within))
+    code, _, err = hephaestus("compare", str(rebuilt), str(tar))
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"which holds {tar}/minicubes/{STRIPMAP}.zarr, {within}; name one of them" in err
+    code, _, err = hephaestus("compare", str(rebuilt), str(tar / "minicubes/other.zarr"))
+    assert (code, "is no cube within the tar file all.tar" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.3, "is no whole tar file"), (0.9, "is no whole tar file")]
+)
+def test_a_tar_file_that_is_cut_is_not_compared(rebuilt, hephaestus, tmp_path, share, expected):
+    tar = pack_cube(write_published_cube(toy_published(), tmp_path), tmp_path / f"{FRAME}.tar")
+    content = tar.read_bytes().rstrip(b"\0")
+    tar.write_bytes(content[: int(len(content) * share)])
+    code, out, err = hephaestus("compare", str(rebuilt), str(tar), "--json")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert expected in err
+    assert "copy it again whole" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"CDF\2", "a NetCDF file"),
+        (b"\x89HDF\r\n\x1a\n", "to_zarr"),
+        (b"\x1f\x8b\x08", "`gunzip -k "),
+        (b"", "cut"),
+    ],
+)
+def test_a_file_of_another_kind_leads_to_what_helps(rebuilt, hephaestus, tmp_path, content, expected):
+    file = tmp_path / "cube.nc"
+    file.write_bytes(content)
+    code, out, err = hephaestus("compare", str(rebuilt), str(file), "--json")
+    assert code in (1, 2)
+    assert (out, err.count("\n")) == ("", 1)
+    assert expected in err

@@ -117,7 +117,7 @@ def test_a_tar_file_that_is_cut_is_named_and_nothing_is_imported(share, tar, imp
     assert (code, frames, err.count("\n")) == (1, [], 1)
     assert str(cut) in err
     assert "cut" in err
-    assert "nothing was imported, copy it again" in err
+    assert "nothing of it was used, copy it again" in err
     assert nothing_imported(tmp_path / "data")
 
 

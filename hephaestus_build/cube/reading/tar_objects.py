@@ -14,7 +14,7 @@ from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.plain_files import UnsafePathError, is_plain_file, open_plain_file
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.progress import NullListener, ProgressListener
-from hephaestus_build.sources.annotations.tar_members import TarEntry, TarError, scan_tar_file
+from hephaestus_build.core.tar_members import TarEntry, TarError, scan_tar_file
 
 #: First bytes of what is often taken for a plain tar file, its name, and the command that makes one of it.
 _PACKED = (
@@ -24,9 +24,13 @@ _PACKED = (
     (b"\x28\xb5\x2f\xfd", "compressed with Zstandard", "unzstd"),
     (b"PK\x03\x04", "a zip file", "unzip"),
 )
+#: First bytes of a NetCDF file.
+_NETCDF = (b"CDF", b"\x89HDF")
 #: Members of a tar file, each of which takes some 200 bytes of memory.
 _MAX_MEMBERS = 5_000_000
 _MAX_NAME_LENGTH = 1000
+#: Stores that an error lists.
+_LISTED = 3
 _MIB = 1 << 20
 #: Files of which either marks a group in Zarr format 2.
 _GROUP_MARKS = (".zgroup", ".zmetadata")
@@ -144,18 +148,58 @@ def find_tar_stores(path: Path, listener: ProgressListener | None = None) -> lis
                     done = new
         except TarError as error:
             raise HephaestusError(
-                f"{path} is no whole tar file: {error}; nothing was imported, copy it again whole (tar -tf "
+                f"{path} is no whole tar file: {error}; nothing of it was used, copy it again whole (tar -tf "
                 f"{path.name} reads it to its end)"
             ) from error
     return _split_into_stores(everything)
 
 
+def find_tar_store(path: Path, listener: ProgressListener | None = None) -> TarObjects | None:
+    """Return the store at a path such as ``all.tar/124D_04854_171313.zarr``; None if no part of it is a file.
+
+    The path of the tar file alone is enough where it holds one store.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Path of the tar file, and the folder of the store within it.
+    listener : ProgressListener, optional
+        Receives progress, in MiB.
+
+    Raises
+    ------
+    UsageError
+        If it is no plain tar file, holds no store, or several of which none is named.
+    HephaestusError
+        As :func:`find_tar_stores`.
+    """
+    path = path.resolve()
+    tar = next((part for part in (path, *path.parents) if is_plain_file(part.parent, part.name)), None)
+    if tar is None:
+        return None
+    stores = find_tar_stores(tar, listener)
+    named = [store for store in stores if path in (tar, store.path)]
+    if len(named) == 1:
+        return named[0]
+    listed = ", ".join(str(store.path) for store in stores[:_LISTED])
+    more = f" and {len(stores) - _LISTED} more" if len(stores) > _LISTED else ""
+    raise UsageError(
+        f"{path} is no cube within the tar file {tar.name}, which holds {listed}{more}; name one of them"
+        if stores
+        else f"{tar} holds no cube in Zarr format 2; `tar -tf {tar}` lists what it holds"
+    )
+
+
 def _require_plain_tar(path: Path, head: bytes) -> None:
+    if head.startswith(_NETCDF):
+        raise UsageError(
+            f"{path} is a NetCDF file; cubes are read as Zarr: xarray's to_zarr(..., zarr_format=2) makes one"
+        )
     for mark, what, command in _PACKED:
         if head.startswith(mark):
             raise UsageError(
                 f"{path} is {what}, in which nothing can be found without unpacking all that stands before "
-                f"it; `{command} {path}` unpacks it, then import what that makes"
+                f"it; `{command} {path}` unpacks it, then name what that makes"
             )
 
 
@@ -184,7 +228,7 @@ def _add_checked(found: TarObjects, entry: TarEntry) -> None:
     if what:
         raise HephaestusError(
             f"{found.tar}: its member {sanitize_text(entry.name, 200)} {what}, which no published cube has; "
-            f"nothing was imported, see where the file is from"
+            f"nothing of it was used, see where the file is from"
         )
 
 
