@@ -65,6 +65,12 @@ def export(
     part: Annotated[
         str | None, typer.Option(help="Of webdataset: train, validation or test. Default: all three.")
     ] = None,
+    series: Annotated[
+        bool,
+        typer.Option(
+            "--series", help="Of webdataset: series of three interferograms instead of single ones."
+        ),
+    ] = False,
     size: Annotated[
         int | None, typer.Option(min=16, max=4096, help="Of webdataset: rows and columns; default 512.")
     ] = None,
@@ -92,10 +98,12 @@ def export(
         cubes = [find_cube(target, settings) for target in targets or []]
         _export_webdataset(
             cubes, folder, wanted, split, part, size or 512, (shard_mb or 1000) * 1_000_000, force, settings,
-            as_json=as_json,
+            series=series, as_json=as_json,
         )  # fmt: skip
         return
-    for option, value in (("split", split), ("part", part), ("size", size), ("shard-mb", shard_mb)):
+    for option, value in (
+        ("split", split), ("part", part), ("series", series or None), ("size", size), ("shard-mb", shard_mb),
+    ):  # fmt: skip
         if value is not None:
             raise UsageError(f"--{option} is of --to webdataset alone")
     if targets is None or len(targets) != 1:
@@ -139,6 +147,7 @@ def _export_webdataset(
     force: bool,
     settings: Settings,
     *,
+    series: bool,
     as_json: bool,
 ) -> None:
     if not cubes:
@@ -152,7 +161,7 @@ def _export_webdataset(
         )
     if wanted and len(cubes) != 1:
         raise UsageError("--pair is of one cube: name it")
-    samples, recorded = select_shard_samples(cubes, wanted, split, part)
+    samples, recorded = select_shard_samples(cubes, wanted, split, part, series=series)
     sources = {source.frame: source for found in samples.values() for source, _ in found}
     with wrap_unexpected_errors(", ".join(sources)), show_progress() as listener:
         done = export_webdataset(

@@ -10,7 +10,7 @@ import numpy as np
 from hephaestus_build.core.errors import HephaestusError, UsageError, wrap_unexpected_errors
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.plain_text import sanitize_text
-from hephaestus_build.dataset.samples import Sample, samples_from_cube
+from hephaestus_build.dataset.samples import Sample, Series, make_series, samples_from_cube
 from hephaestus_build.dataset.splits import PARTS, make_split, split_rule
 from hephaestus_build.export.selection import ExportSelection, open_export_selection
 from hephaestus_build.export.shard_samples import ShardSample
@@ -20,12 +20,13 @@ ALL = "all"
 
 
 def select_shard_samples(
-    cubes: Sequence[Path], pairs: Sequence[Pair], split: str | None, part: str | None
+    cubes: Sequence[Path], pairs: Sequence[Pair], split: str | None, part: str | None, *, series: bool = False
 ) -> tuple[dict[str, list[tuple[ExportSelection, ShardSample]]], dict[str, str]]:
     """Return the samples of each part with their cubes, and what is recorded of the split.
 
     Without a split every annotated pair is a sample, also one of poor quality, as its flags say. The rule of
-    a split looks at frame and dates alone, so that a part is the same whatever cubes are there.
+    a split looks at frame and dates alone, so that a part is the same whatever cubes are there. Series follow
+    the paper's rule within each part.
 
     Raises
     ------
@@ -45,10 +46,11 @@ def select_shard_samples(
             source = open_export_selection(path, pairs)
         if sources.setdefault(source.frame, source) is not source:
             raise UsageError(f"{source.frame} is named twice; a frame has one cube in an export")
-    found: dict[str, list[Sample]] = {}
+    found: dict[str, Sequence[Sample | Series]] = {}
     recorded = {}
     if rule is None:
-        found[ALL] = [one for source in sources.values() for one in _annotated_samples(source)]
+        annotated = [one for source in sources.values() for one in _annotated_samples(source)]
+        found[ALL] = make_series(annotated) if series else sorted(annotated)
     else:
         usable = [
             one
@@ -57,15 +59,14 @@ def select_shard_samples(
             if one.pair in source.pair_positions
         ]
         made = make_split(rule, usable)
-        found |= {name: list(made.parts[name]) for name in PARTS if part in (None, name)}
+        of_parts = made.series if series else made.parts
+        found |= {name: of_parts[name] for name in PARTS if part in (None, name)}
         recorded = {"name": made.name, "sha256": made.sha256, "part": part or ALL}
-    samples = {
-        name: [
-            (sources[one.frame.id], ShardSample(f"sample{place:06d}", one.frame.id, one.pair, one.positive))
-            for place, one in enumerate(sorted(members))
-        ]
+    numbered = {
+        name: [ShardSample(f"sample{place:06d}", one) for place, one in enumerate(members)]
         for name, members in found.items()
     }
+    samples = {name: [(sources[one.frame], one) for one in members] for name, members in numbered.items()}
     if not any(samples.values()):
         of = f"for {part or 'any part'} of the split {split}" if split else "that is annotated"
         raise HephaestusError(f"{', '.join(sources)}: no interferogram {of} is stored")

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from hephaestus_build.core.atomic_io import encode_json
-from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.cube.schema import MASK_VARIABLES, Variable, cube_schema
+from hephaestus_build.dataset.samples import Sample, Series
 from hephaestus_build.export.selection import DimensionIndex, ExportSelection
 from hephaestus_build.export.torch_files import encode_plain_values, encode_tensor
 
@@ -37,30 +37,44 @@ _FLAGS = (
 
 @dataclass(frozen=True)
 class ShardSample:
-    """One sample of an export.
+    """One sample of an export: an interferogram, or a series of them.
 
     Attributes
     ----------
     key : str
         Name of its files up to the first dot.
-    frame : str
-        Frame id.
-    pair : Pair
-        Dates of the interferogram.
-    positive : bool
-        Whether the expert saw deformation.
+    content : Sample or Series
+        What it shows.
     """
 
     key: str
-    frame: str
-    pair: Pair
-    positive: bool
+    content: Sample | Series
+
+    @property
+    def members(self) -> tuple[Sample, ...]:
+        """Its interferograms, one for each step."""
+        return self.content.members if isinstance(self.content, Series) else (self.content,)
+
+    @property
+    def frame(self) -> str:
+        """Frame id."""
+        return self.members[0].frame.id
+
+    @property
+    def name(self) -> str:
+        """Its dates: those of the pair, or the primary and all secondaries of the series."""
+        return self.content.name if isinstance(self.content, Series) else self.content.pair.name
+
+    @property
+    def positive(self) -> bool:
+        """Whether the expert saw deformation in any step."""
+        return self.content.positive
 
 
-def largest_sample_bytes(size: int) -> int:
-    """Return an upper bound of the bytes that a sample takes in a shard."""
+def largest_sample_bytes(size: int, steps: int = 1) -> int:
+    """Return an upper bound of the bytes that a sample of `steps` interferograms takes in a shard."""
     pixels = size * size
-    return pixels * (4 * len(CHANNELS) + 8 + 2) + 64 * 1024
+    return steps * (pixels * (4 * len(CHANNELS) + 8 + 2) + 64 * 1024)
 
 
 def encode_sample(sample: ShardSample, source: ExportSelection, size: int, part: str) -> Mapping[str, bytes]:
@@ -68,7 +82,8 @@ def encode_sample(sample: ShardSample, source: ExportSelection, size: int, part:
 
     ``image.pth`` is float32 of shape (9, size, size), ``labels.pth`` int64 of shape (1, size, size),
     ``sample.pth`` a dictionary as published; ``png`` and ``txt`` are an image-text pair of phase and caption,
-    and ``json`` describes all of them.
+    and ``json`` describes all of them. Of a series the steps follow each other, as published: channels of the
+    first, of the second, and so on; in the picture they stand side by side, and each has a line of text.
 
     Parameters
     ----------
@@ -81,51 +96,63 @@ def encode_sample(sample: ShardSample, source: ExportSelection, size: int, part:
     part : str
         Part of the split.
     """
-    place = source.pair_positions[sample.pair]
+    places = [source.pair_positions[member.pair] for member in sample.members]
+    deformation = cube_schema().variables["deformation_mask"]
+    window = window_start(np.maximum.reduce([source.read_image(deformation, at) for at in places]), size)
+    steps = [_read_step(source, at, window, size) for at in places]
+    images = np.concatenate([image for image, _ in steps])
+    labels = np.stack([masks["deformation_mask"] > 0 for _, masks in steps])
+    about = [
+        describe_annotation(member, source, at, masks)
+        for member, at, (_, masks) in zip(sample.members, places, steps, strict=True)
+    ]
+    simulated = source.is_simulated
+    is_series = isinstance(sample.content, Series)
+    return {
+        "image.pth": encode_tensor(images),
+        "json": encode_json(
+            {
+                "frame": sample.frame,
+                "pair": sample.name,
+                "part": part,
+                "positive": sample.positive,
+                "simulated": simulated,
+                "window": {"row": window[0], "column": window[1], "size": size},
+                "channels": list(CHANNELS),
+                **({"annotations": about} if is_series else {"annotation": about[0]}),
+            }
+        ),
+        "labels.pth": encode_tensor(labels.astype("i8")),
+        "png": encode_phase_png(np.concatenate(images[:: len(CHANNELS)], axis=1), simulated=simulated),
+        "sample.pth": encode_plain_values(
+            {
+                "frame_id": sample.frame,
+                "annotation": about,
+                "label": [int(member.positive) for member in sample.members],
+                "annotation_path": [f"{one['uniqueID']}.json" for one in about],
+                "simulated": simulated,
+            }
+        ),
+        "txt": "\n".join(str(one["caption"]) for one in about).encode(),
+    }
+
+
+def _read_step(
+    source: ExportSelection, place: DimensionIndex, window: tuple[int, int], size: int
+) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[Any]]]:
+    """Return the channels of an interferogram and its masks in a window."""
     schema = cube_schema().variables
-    mask = source.read_image(schema["deformation_mask"], place)
-    row, column = window_start(mask, size)
-
-    def cut(variable: Variable, at: DimensionIndex) -> npt.NDArray[Any]:
-        return _read_padded(source, variable, at, row, column, size)
-
     leading = {"primary": (place[0],), "secondary": (place[1],)}
+
+    def cut(name: str, at: DimensionIndex) -> npt.NDArray[Any]:
+        return _read_padded(source, schema[name], at, *window, size)
+
     image = np.zeros((len(CHANNELS), size, size), "f4")
     for channel, name in enumerate(CHANNELS):
         at = () if name == "dem" else leading.get(name.partition("_date_")[0], place)
         # a reader of tensors has no use for NaN: one pixel would make every loss NaN
-        image[channel] = np.nan_to_num(cut(schema[name], at), nan=0.0)
-    codes = {name: cut(schema[name], place) for name in MASK_VARIABLES}
-    about = describe_annotation(sample, source, place, codes)
-    simulated = source.is_simulated
-    window = {"row": row, "column": column, "size": size}
-    return {
-        "image.pth": encode_tensor(image),
-        "json": encode_json(
-            {
-                "frame": sample.frame,
-                "pair": sample.pair.name,
-                "part": part,
-                "positive": sample.positive,
-                "simulated": simulated,
-                "window": window,
-                "channels": list(CHANNELS),
-                "annotation": about,
-            }
-        ),
-        "labels.pth": encode_tensor((codes["deformation_mask"] > 0)[np.newaxis].astype("i8")),
-        "png": encode_phase_png(image[0], simulated=simulated),
-        "sample.pth": encode_plain_values(
-            {
-                "frame_id": sample.frame,
-                "annotation": [about],
-                "label": [int(sample.positive)],
-                "annotation_path": [f"{about['uniqueID']}.json"],
-                "simulated": simulated,
-            }
-        ),
-        "txt": str(about["caption"]).encode(),
-    }
+        image[channel] = np.nan_to_num(cut(name, at), nan=0.0)
+    return image, {name: cut(name, place) for name in MASK_VARIABLES}
 
 
 def window_start(mask: npt.NDArray[Any], size: int) -> tuple[int, int]:
@@ -143,12 +170,12 @@ def window_start(mask: npt.NDArray[Any], size: int) -> tuple[int, int]:
 
 
 def describe_annotation(
-    sample: ShardSample,
+    sample: Sample,
     source: ExportSelection,
     place: DimensionIndex,
     masks: Mapping[str, npt.NDArray[Any]],
 ) -> dict[str, Any]:
-    """Return the annotation of a sample in the words of the published files, as far as the cube has it."""
+    """Return what the cube has of an annotation, in the words of the published files."""
 
     def table(name: str) -> Any:
         return source.cube[name].values[place]
@@ -161,7 +188,7 @@ def describe_annotation(
     label = [word for code, word in ((1, "Deformation"), (2, "Earthquake")) if code in found]
     return {
         "uniqueID": int(table("unique_id")),
-        "frameID": sample.frame,
+        "frameID": sample.frame.id,
         "primary_date": sample.pair.name[:8],
         "secondary_date": sample.pair.name[9:],
         "label": label or (["Deformation"] if sample.positive else ["Non_Deformation"]),

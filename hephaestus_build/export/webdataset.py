@@ -75,7 +75,7 @@ class Shard:
                 {
                     "key": sample.key,
                     "frame": sample.frame,
-                    "pair": sample.pair.name,
+                    "pair": sample.name,
                     "positive": sample.positive,
                     "offset": offset,
                 }
@@ -125,10 +125,13 @@ def plan_shards(
     UsageError
         If a shard has no room for one sample.
     """
-    count = (shard_bytes - 10_240) // largest_sample_bytes(size)  # a tar file ends with a block of zeros
+    steps = max(len(one.members) for found in samples.values() for _, one in found)
+    largest = largest_sample_bytes(size, steps)
+    count = (shard_bytes - 10_240) // largest  # a tar file ends with a block of zeros
     if count < 1:
+        of = f"a series of {steps} times " if steps > 1 else "a sample of "
         raise UsageError(
-            f"a sample of {size} x {size} pixels takes up to {largest_sample_bytes(size) / 1e6:.0f} MB; "
+            f"{of}{size} x {size} pixels takes up to {largest / 1e6:.0f} MB; "
             "give --shard-mb more, or --size less"
         )
     shards = []
@@ -204,6 +207,7 @@ def export_webdataset(
                 shards[place] = replace(shard, sha256=kept["sha256"], size=kept["bytes"], offsets=offsets)
             else:
                 if not written:  # from here on the names of all shards are known to be of this program
+                    (folder / SUMS_FILE).unlink(missing_ok=True)
                     _write_index(folder, shards, stamp, simulated=simulated)
                 shards[place] = _write_shard(folder, shard, sources, size)
                 written += 1
@@ -230,7 +234,9 @@ def _prepare_folder(
         check_no_links(folder, name)
     index = _read_index(folder)
     if index is None:
-        there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        # an export that was killed at once left its first index unfinished
+        there = [name for name in names if not re.fullmatch(rf"\.{INDEX_FILE}\.[0-9a-f]{{12}}", name)]
         if there:
             raise UsageError(
                 f"{folder} holds {there[0]}, which is of no export of this program and never replaced; "
@@ -249,6 +255,7 @@ def _prepare_folder(
         raise UsageError(
             f"{folder} holds an export of other content (cubes, split or options); add --force to replace it"
         )
+    (folder / SUMS_FILE).unlink(missing_ok=True)  # its shards go now
     for path in entries:
         if re.fullmatch(r"[a-z_]+/sample-[a-z_]+-0-[0-9]{6}\.tar", path) and is_plain_file(folder, path):
             (folder / path).unlink()

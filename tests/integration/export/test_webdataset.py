@@ -198,6 +198,52 @@ def test_a_file_with_the_name_of_a_shard_that_is_not_ours_stays(cube, export, tm
     assert tree(folder) == before
 
 
+def test_series_are_stacked_as_published_step_by_step(cube, export, tmp_path):
+    torch = pytest.importorskip("torch")
+    done = export(*small(cube, tmp_path / "out"), "--series", "--split", "paper", "--part", "train")
+    # both groups of two interferograms deform; the first one of each is repeated
+    assert {(one["path"].split("/")[0], one["samples"]) for one in done["shards"]} == {("train_pos", 1)}
+    samples = [
+        sample
+        for shard in done["shards"]
+        for sample in read_samples(tmp_path / "out" / shard["path"]).values()
+    ]
+    for sample, pairs in zip(samples, (PAIRS[:2], PAIRS[2:4]), strict=True):
+        about = json.loads(sample["json"])
+        members = (pairs[0], *pairs)
+        assert about["pair"] == "_".join([pairs[0][:8], *(pair[9:] for pair in members)])
+        image = torch.load(io.BytesIO(sample["image.pth"]), weights_only=True)
+        labels = torch.load(io.BytesIO(sample["labels.pth"]), weights_only=True)
+        assert (image.shape, image.dtype) == ((27, SIZE, SIZE), torch.float32)
+        assert (labels.shape, labels.dtype) == ((3, SIZE, SIZE), torch.int64)
+        row, column = about["window"]["row"], about["window"]["column"]
+        with open_pinned_cube(cube, chunks=None) as opened:
+            for step, name in enumerate(members):
+                pair = Pair.parse(name)
+                here = opened.sel(
+                    primary_date=np.datetime64(pair.primary), secondary_date=np.datetime64(pair.secondary)
+                ).isel(latitude=slice(row, row + SIZE), longitude=slice(column, column + SIZE))
+                # the published loader reshapes to steps x channels
+                for channel, variable in zip(image.reshape(3, 9, SIZE, SIZE)[step], CHANNELS, strict=True):
+                    np.testing.assert_array_equal(
+                        channel.numpy(), np.nan_to_num(here[variable].values.astype("f4"), nan=0.0)
+                    )
+                np.testing.assert_array_equal(labels[step].numpy(), here["deformation_mask"].values > 0)
+        told = torch.load(io.BytesIO(sample["sample.pth"]), weights_only=True)
+        assert told["label"] == [0, 0, 1]
+        assert [one["secondary_date"] for one in told["annotation"]] == [pair[9:] for pair in members]
+        assert told["annotation_path"] == [f"{one['uniqueID']}.json" for one in told["annotation"]]
+        assert about["annotations"] == told["annotation"]
+        assert sample["txt"].decode().split("\n") == [one["caption"] for one in told["annotation"]]
+        assert Image.open(io.BytesIO(sample["png"])).size == (3 * SIZE, SIZE)
+    index = json.loads((tmp_path / "out" / "index.json").read_bytes())
+    assert index["shards"][0]["samples"][0]["pair"] == "20190101_20190113_20190113_20190125"
+    # another content than single interferograms
+    assert "export of other content" in export(*small(cube, tmp_path / "out"), code=2)
+    whole = export(*small(cube, tmp_path / "all"), "--series")
+    assert (whole["samples"], {one["part"] for one in whole["shards"]}) == (2, {"all"})
+
+
 def test_parts_of_a_split_and_train_in_two_folders(cube, export, tmp_path):
     done = export(*small(cube, tmp_path / "out"), "--split", "paper")
     # all toy pairs are of 2019-01, which is train; two of four deform
@@ -233,6 +279,10 @@ def test_many_frames_and_chosen_pairs(cube, export, tmp_path):
         (("--split", "paper", "--part", "tset"), "there is no part 'tset'"),
         (("--split", "nothing"), "there is no split 'nothing'"),
         (("--size", "512", "--shard-mb", "5"), "give --shard-mb more"),
+        (
+            ("--series", "--size", "128", "--shard-mb", "1"),
+            "a series of 3 times 128 x 128 pixels takes up to 2",
+        ),
         (("--variables", "dem"), "--variables chooses nothing of webdataset"),
     ],
 )
