@@ -61,7 +61,7 @@ def describe_result(result: BuildResult) -> str:
     news = "" if result.published else "nothing new, "
     lines = [
         f"**{markdown.escape_markdown(result.frame)}**{mark}: {news}generation {result.generation}",
-        markdown.code_span(f"xarray.open_zarr({str(result.path)!r})"),
+        markdown.code_span(f"hephaestus_build.open_cube({str(result.path)!r})"),
     ]
     owed = [
         markdown.escape_markdown(f"{item.product}: {item.outcome} ({item.detail})") for item in result.owed

@@ -144,7 +144,7 @@ def _print_result(result: BuildResult, picture: str) -> None:
         **({"accepted as absent": count_of(len(result.accepted), "product")} if result.accepted else {}),
         **({"gone upstream": f"{count_of(len(result.gone), 'interferogram')}, kept"} if result.gone else {}),
         "ERA5": count_of(result.epochs, "date") + (f", from {result.era5}" if result.epochs else ""),
-        "open it": f"xarray.open_zarr({str(result.path)!r})",
+        "open it": f"hephaestus_build.open_cube({str(result.path)!r})",
     }
     if picture:
         rows["picture"] = picture
