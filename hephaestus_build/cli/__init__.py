@@ -5,22 +5,24 @@ A command is imported only when it is called, so that it does not wait for the i
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from importlib import import_module
 from keyword import iskeyword
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import CompletionItem, TyperGroup  # type: ignore[attr-defined]
 from typer.main import get_command
 
-from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.extras import find_plugins, install_hint
 from hephaestus_build.core.machine.streams import discard_unprinted
 from hephaestus_build.core.plain_text import sanitize_text
@@ -70,6 +72,14 @@ class _LazyCommandGroup(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:  # Typer would end without a message
             raise StoppedError from None
+        except Exception as error:
+            raise _as_logged(error) from None
+
+    def make_context(self, *words: Any, **options: Any) -> Any:
+        try:
+            return super().make_context(*words, **options)
+        except Exception as error:
+            raise _as_logged(error) from None
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(describe_commands())
@@ -110,6 +120,15 @@ class _LazyCommandGroup(TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(describe_commands().items()))
+
+
+def _as_logged(error: Exception) -> Exception:
+    """Return a wrong usage, which Typer prints as text, as an error of this package if JSON is wanted."""
+    said = getattr(error, "format_message", None)  # of what Typer prints
+    if said is None or not re.search(r"(^| )--log-format[ =]json( |$)", " ".join(sys.argv[1:])):
+        return error
+    _set_log_format(LogFormat.JSON)  # the option may not have been read yet
+    return UsageError(said())
 
 
 def describe_commands() -> dict[str, str]:
@@ -159,6 +178,22 @@ def _command_of_module(module: ModuleType, name: str) -> Any:
 
 _VERBOSE_HELP = "Say on standard error what is fetched, encoded and published, with times."
 _LOG_FILE_HELP = "Append that, and all that is said on standard error, to this file."
+_LOG_FORMAT_HELP = "Lines on standard error and in the log file: text, or json for one object a line."
+
+
+class LogFormat(StrEnum):
+    """Forms of the lines on standard error and in the log file."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def _set_log_format(form: LogFormat) -> None:
+    if form is LogFormat.JSON:
+        from hephaestus_build.core.terminal import configure_logging, log_as_json
+
+        configure_logging()
+        log_as_json()
 
 
 def _show_steps(verbose: bool) -> None:
@@ -189,6 +224,10 @@ def _log_options() -> list[Any]:
         log_file: str | None = typer.Option(
             None, "--log-file", metavar="FILE", callback=_open_log_file, help=_LOG_FILE_HELP
         ),
+        log_format: Annotated[
+            LogFormat,
+            typer.Option("--log-format", callback=_set_log_format, is_eager=True, help=_LOG_FORMAT_HELP),
+        ] = LogFormat.TEXT,
     ) -> None: ...
 
     options = get_command(group).params
@@ -210,6 +249,7 @@ app = typer.Typer(
 def configure_app(
     verbose: bool = typer.Option(False, "--verbose", "-v", help=_VERBOSE_HELP),
     log_file: str | None = typer.Option(None, metavar="FILE", help=_LOG_FILE_HELP),
+    log_format: Annotated[LogFormat, typer.Option(help=_LOG_FORMAT_HELP)] = LogFormat.TEXT,
     version: bool = typer.Option(False, "--version", help="Print the version and stop."),
 ) -> None:
     """From the raw LiCSAR and ERA5 archives to machine-learning cubes of volcanic unrest."""
@@ -221,6 +261,7 @@ def configure_app(
     from hephaestus_build.core.terminal import configure_logging
 
     configure_logging()
+    _set_log_format(log_format)
     _show_steps(verbose)
     _open_log_file(log_file)
 
@@ -248,6 +289,15 @@ def run_command_line() -> None:
         _exit_with_error(
             f"{error.strerror or error}{where}: check the disk, then run the same command again", 1
         )
+    except StoppedError:
+        raise
+    except Exception:
+        from hephaestus_build.core.terminal import SPOKEN, is_log_json
+
+        if not is_log_json():
+            raise
+        SPOKEN.critical("an error of this program", exc_info=True)
+        sys.exit(1)
 
 
 def _exit_with_error(message: str, code: int) -> None:
@@ -258,6 +308,6 @@ def _exit_with_error(message: str, code: int) -> None:
 def _print_and_flush(message: str) -> None:
     from hephaestus_build.cli.console import print_notice
 
-    print_notice(message)
+    print_notice(message, logging.ERROR)
     for stream in (sys.stdout, sys.stderr):
         discard_unprinted(stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 import typer
@@ -93,7 +94,7 @@ def build(
             runs.append(run)
             summary.add(run)
             if run.result is None:
-                print_notice(run.error)
+                print_notice(run.error, logging.ERROR)
                 continue
             picture = ""
             if quicklook:
@@ -107,7 +108,7 @@ def build(
         if run.result is not None:
             print_owed_notices(str(run.frame), run.result.owed)
             if run.error:
-                print_notice(run.error)
+                print_notice(run.error, logging.WARNING)
     if len(chosen) > 1:
         summary.print()
     raise typer.Exit(worst_exit_code([*(run.exit_code for run in runs), *([1] if spoilt else [])]))

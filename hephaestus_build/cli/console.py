@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -17,15 +18,17 @@ from rich.text import Text
 from hephaestus_build.core.errors import MissingProductsError
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.settings import Settings, load_settings, local_path
-from hephaestus_build.core.terminal import SPOKEN, PlainConsole, json_text
+from hephaestus_build.core.terminal import SPOKEN, PlainConsole, is_log_json, json_text
 
 
 class _ErrorConsole(PlainConsole):
-    """Standard error; what is printed goes to the log file too, if there is one."""
+    """Standard error; what is printed goes to the log file too, if there is one, or is logged as JSON."""
 
-    def print(self, *objects: Any, **options: Any) -> None:
-        super().print(*objects, **options)
-        SPOKEN.info("%s", " ".join(map(str, objects)).strip())
+    def print(self, *objects: Any, level: int = logging.INFO, **options: Any) -> None:
+        if not is_log_json():
+            super().print(*objects, **options)
+        if said := " ".join(map(str, objects)).strip():
+            SPOKEN.log(level, "%s", said)
 
 
 #: Results go to standard output, everything else to standard error.
@@ -36,9 +39,9 @@ _GAP = 2  # blanks between the columns of a table
 _FOLDED_WIDTH = 20  # columns of the terminal that a wrapped column gets at least
 
 
-def print_notice(message: str) -> None:
-    """Print one line on standard error."""
-    err.print(f"hephaestus: {' '.join(sanitize_text(message, 4000).split())}")
+def print_notice(message: str, level: int = logging.INFO) -> None:
+    """Print one line on standard error; `level` is that of the log."""
+    err.print(f"hephaestus: {' '.join(sanitize_text(message, 4000).split())}", level=level)
 
 
 def load_command_settings(simulated: bool, **overrides: Any) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -83,7 +84,7 @@ def import_(
             try:
                 result = _import(one, settings, prefer, tagged, wait=wait)
             except HephaestusError as error:
-                print_notice(str(error))
+                print_notice(str(error), logging.ERROR)
                 codes.append(error.exit_code)
                 entries.append({"frame": str(one.frame), "error": str(error), "exit_code": error.exit_code})
                 continue

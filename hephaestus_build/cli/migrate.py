@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -48,7 +49,7 @@ def migrate(
         try:
             results.append(step())
         except HephaestusError as error:
-            print_notice(str(error))
+            print_notice(str(error), logging.ERROR)
             failed = True
     if as_json:
         print_json(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -128,7 +129,7 @@ def _print_run(run: BuildRun, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json_text(run.to_json(), indent=None))
     elif run.result is None:
-        print_notice(run.error)
+        print_notice(run.error, logging.ERROR)
     else:
         news = f"generation {run.result.generation}" if run.result.published else "nothing new"
         owed = f", {len(run.result.owed)} owed" if run.result.owed else ""
@@ -136,5 +137,5 @@ def _print_run(run: BuildRun, *, as_json: bool) -> None:
         stored = count_of(run.result.pairs, "pair")
         out.print(f"{run.began:%Y-%m-%d %H:%M} {run.frame}: {news}, {stored}{owed}")
         if run.error:
-            print_notice(run.error)
+            print_notice(run.error, logging.WARNING)
     sys.stdout.flush()

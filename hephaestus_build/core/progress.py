@@ -13,7 +13,7 @@ from typing import Protocol
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from hephaestus_build.core.plain_text import format_duration
-from hephaestus_build.core.terminal import SPOKEN, PlainConsole, are_steps_shown, utc_now
+from hephaestus_build.core.terminal import SPOKEN, PlainConsole, are_steps_shown, is_log_json, utc_now
 
 _LEAST_SECONDS = 5.0  # between two lines
 _MOST_SECONDS = 30.0  # without one
@@ -193,7 +193,8 @@ def show_progress(console: PlainConsole | None = None, *, quiet: bool = False) -
     """
     # with FORCE_COLOR, which notebooks set, rich treats any file as a terminal, but bars must not go to files
     drawn = console.is_terminal if console else sys.stderr.isatty()
-    drawn = drawn and not are_steps_shown()
+    logged = is_log_json()  # then the log is all that is on standard error
+    drawn = drawn and not are_steps_shown() and not logged
     console = console or PlainConsole(stderr=True)
     progress = Progress(
         TextColumn("{task.description:>24}", markup=False),
@@ -208,7 +209,7 @@ def show_progress(console: PlainConsole | None = None, *, quiet: bool = False) -
 
     def write(line: str) -> None:
         SPOKEN.info("%s", line.partition(" ")[2])
-        if not drawn:
+        if not drawn and not logged:
             console.print(line, soft_wrap=True)
 
     lines, ended = ProgressLines(write), threading.Event()
@@ -221,6 +222,8 @@ def show_progress(console: PlainConsole | None = None, *, quiet: bool = False) -
     threading.Thread(target=watch, name="progress", daemon=True).start()
     try:
         with progress:
-            yield _ListenerGroup(*([] if quiet and not drawn else [ProgressBars(progress)]), lines)
+            yield _ListenerGroup(
+                *([] if logged or (quiet and not drawn) else [ProgressBars(progress)]), lines
+            )
     finally:
         ended.set()

@@ -24,7 +24,9 @@ from typing import Any, NoReturn, Self
 
 #: Time that a command may take to clean up, seconds.
 GRACE_SECONDS = 5.0
-# Time that the log file may take, seconds.
+# Log of what is said on standard error; the log file and, with `--log-format json`, standard error have it.
+_SPOKEN = logging.getLogger("hephaestus")
+# Time that the logs may take, seconds.
 _LOG_SECONDS = 1.0
 _STOP_MESSAGES = {
     signal.SIGINT: "stopped; the same command goes on from here",
@@ -106,11 +108,12 @@ class StopSignalHandler:
                     stream.flush()
         if self._said.acquire(blocking=False):
             message = _STOP_MESSAGES[signal.Signals(number)]
-            with suppress(OSError):
-                # progress bars hide the cursor until they end
-                restored = "\x1b[?25h\r\x1b[K" if not tidied and os.isatty(2) else ""
-                os.write(2, f"{restored}hephaestus: {message}\n".encode())
-            _write_to_log_file(message)
+            if not any(getattr(handler, "as_json", False) for handler in _SPOKEN.handlers):
+                with suppress(OSError):
+                    # progress bars hide the cursor until they end
+                    restored = "\x1b[?25h\r\x1b[K" if not tidied and os.isatty(2) else ""
+                    os.write(2, f"{restored}hephaestus: {message}\n".encode())
+            _write_to_logs(message)
         _kill_worker_processes()
         os._exit(128 + number)
 
@@ -137,9 +140,9 @@ class StopSignalHandler:
                     first, deadline = content[0], time.monotonic() + GRACE_SECONDS
 
 
-def _write_to_log_file(message: str) -> None:
-    """Add the message to the log file, if there is one; a thread that holds its lock is not waited for."""
-    writer = threading.Thread(target=logging.getLogger("hephaestus").info, args=(message,), daemon=True)
+def _write_to_logs(message: str) -> None:
+    """Add the message to the logs, if there are some; a thread that holds their locks is not waited for."""
+    writer = threading.Thread(target=_SPOKEN.info, args=(message,), daemon=True)
     writer.start()
     writer.join(_LOG_SECONDS)
 

@@ -22,9 +22,14 @@ from rich.text import Text
 
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.machine.environment import discard_unusable_size
+from hephaestus_build.core.machine.log_lines import (
+    OWN_LOGGERS,
+    JsonFormatter,
+    NoticeFormatter,
+    PlainFormatter,
+)
 from hephaestus_build.core.plain_text import REPLACEMENT_CHARACTER, sanitize_text, utc_text
 
-_LONGEST = 20_000  # maximum length of a log record, characters; a traceback is part of one
 # Characters that json does not escape: C1 controls, bidirectional and other invisible ones, surrogates.
 _NOT_ASCII = re.compile(r"[\x7f-\U0010ffff]")
 
@@ -33,12 +38,6 @@ SPOKEN = logging.getLogger("hephaestus")
 SPOKEN.addHandler(logging.NullHandler())
 SPOKEN.propagate = False
 SPOKEN.setLevel(logging.INFO)
-# Beginning of the names of this project's loggers, whose records say what a command does.
-_OWN_LOGGERS = "hephaestus"
-_LOG_LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-# Login and query of an address, which may be secret.
-_ADDRESS = re.compile(r"(\w://)(?:[^\s/'\"]*@)?([^\s?#'\"]*)(?:[?#][^\s'\")]*)?")
-_QUERY = re.compile(r"(?<=\S)\?[^\s=]+=[^\s'\")]*")
 
 
 class PlainConsole(Console):
@@ -71,34 +70,14 @@ def _replace_control_characters(text: str) -> str:
     )
 
 
-class PlainFormatter(logging.Formatter):
-    """Formatter that writes each log record, including its traceback, on one sanitized line.
+class _StandardErrorHandler(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at that moment; with `verbose`, the steps of the command too.
 
-    Times are in UTC. Logins and queries of addresses are removed, since they may be secret.
+    With `as_json` it also gets what is said on standard error otherwise, which nothing else prints then.
     """
 
-    converter = staticmethod(time.gmtime)
-    default_time_format = "%Y-%m-%dT%H:%M:%SZ"
-    default_msec_format = ""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Format a record."""
-        text = _ADDRESS.sub(r"\1\2", super().format(record))
-        return sanitize_text(_QUERY.sub("", text), _LONGEST)
-
-
-class _NoticeFormatter(PlainFormatter):
-    """Writes warnings like other lines of the program; one of a library begins with the library's name."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        source = "" if record.name.startswith(_OWN_LOGGERS) else f"{sanitize_text(record.name)}: "
-        return f"hephaestus: {source}{super().format(record)}"
-
-
-class _StandardErrorHandler(logging.StreamHandler[TextIO]):
-    """Writes to what standard error is at that moment; with `verbose`, the steps of the command too."""
-
     verbose = False
+    as_json = False
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -111,8 +90,26 @@ class _StandardErrorHandler(logging.StreamHandler[TextIO]):
 
     def set_verbose(self, verbose: bool) -> None:
         self.verbose = verbose
-        self.setLevel(logging.DEBUG if verbose else logging.WARNING)
-        self.setFormatter(PlainFormatter(_LOG_LINE) if verbose else _NoticeFormatter())
+        self.setLevel(logging.DEBUG if verbose else logging.INFO if self.as_json else logging.WARNING)
+        if self.as_json:
+            self.setFormatter(JsonFormatter())
+        else:
+            self.setFormatter(PlainFormatter() if verbose else NoticeFormatter())
+
+    def set_json(self) -> None:
+        self.as_json = True
+        self.set_verbose(self.verbose)
+
+    def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:
+        # without `verbose`, what is said, but no steps
+        if (
+            self.as_json
+            and not self.verbose
+            and record.levelno < logging.WARNING
+            and record.name != SPOKEN.name
+        ):
+            return False
+        return super().filter(record)
 
 
 class _LogFileHandler(WatchedFileHandler):
@@ -122,7 +119,7 @@ class _LogFileHandler(WatchedFileHandler):
         self._failed = False
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
         self.addFilter(_is_ours_or_warning)
-        self.setFormatter(PlainFormatter(_LOG_LINE))
+        self.setFormatter(JsonFormatter() if is_log_json() else PlainFormatter())
 
     def _open(self) -> Any:
         return open(
@@ -165,16 +162,48 @@ def configure_logging() -> None:
 
 def log_steps() -> None:
     """Write the steps of this project, with times, to standard error."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, _StandardErrorHandler):
-            handler.set_verbose(True)
+    for handler in _standard_error_handlers():
+        handler.set_verbose(True)
     logging.getLogger().setLevel(logging.DEBUG)
 
 
 def are_steps_shown() -> bool:
     """Return whether standard error shows the steps."""
-    handlers = logging.getLogger().handlers
-    return any(isinstance(handler, _StandardErrorHandler) and handler.verbose for handler in handlers)
+    return any(handler.verbose for handler in _standard_error_handlers())
+
+
+def log_as_json(run: str = "") -> None:
+    """Write everything on standard error and to the log file as JSON, an object a line.
+
+    Call it after :func:`configure_logging`. It lasts as long as the process.
+
+    Parameters
+    ----------
+    run : str
+        Name of the run in the lines; a random one by default.
+    """
+    JsonFormatter.run = run or JsonFormatter.run
+    for handler in _standard_error_handlers():
+        handler.set_json()
+        if handler not in SPOKEN.handlers:
+            SPOKEN.addHandler(handler)
+    for each in SPOKEN.handlers:
+        if isinstance(each, _LogFileHandler):
+            each.setFormatter(JsonFormatter())
+
+
+def is_log_json() -> bool:
+    """Return whether standard error and the log file have JSON."""
+    return any(handler.as_json for handler in _standard_error_handlers())
+
+
+def json_log_run() -> str:
+    """Return the name of the run in the lines of JSON; empty where the lines are text."""
+    return JsonFormatter.run if is_log_json() else ""
+
+
+def _standard_error_handlers() -> list[_StandardErrorHandler]:
+    return [item for item in logging.getLogger().handlers if isinstance(item, _StandardErrorHandler)]
 
 
 def log_to_file(path: Path) -> None:
@@ -212,7 +241,7 @@ def stop_logging_to_file() -> None:
 
 
 def _is_ours_or_warning(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.WARNING or record.name.startswith(_OWN_LOGGERS)
+    return record.levelno >= logging.WARNING or record.name.startswith(OWN_LOGGERS)
 
 
 def utc_now() -> str:

@@ -56,6 +56,8 @@ from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.core.terminal import (
     are_steps_shown,
     configure_logging,
+    json_log_run,
+    log_as_json,
     log_file_path,
     log_steps,
     log_to_file,
@@ -347,7 +349,13 @@ def _run_in_processes(
         processes,
         get_context("spawn"),
         initializer=_initialize_worker,
-        initargs=(bench, max(1, count_usable_cores() // processes), are_steps_shown(), log_file_path()),
+        initargs=(
+            bench,
+            max(1, count_usable_cores() // processes),
+            are_steps_shown(),
+            log_file_path(),
+            json_log_run(),
+        ),
     )
     wait_for_running = True
     try:
@@ -372,7 +380,9 @@ def _run_in_processes(
 _worker_experiment_grid: list[ExperimentGrid] = []
 
 
-def _initialize_worker(bench: ExperimentGrid, threads: int, verbose: bool, log_file: Path | None) -> None:
+def _initialize_worker(
+    bench: ExperimentGrid, threads: int, verbose: bool, log_file: Path | None, json_run: str
+) -> None:
     """Initialize a worker process; it exits when its parent does, even if the parent is killed.
 
     It writes to standard error and to the log file what its parent would.
@@ -380,6 +390,8 @@ def _initialize_worker(bench: ExperimentGrid, threads: int, verbose: bool, log_f
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; only the parent reports it
     exit_with_parent()
     configure_logging()
+    if json_run:
+        log_as_json(json_run)
     if verbose:
         log_steps()
     if log_file is not None:

@@ -31,7 +31,7 @@ def hephaestus(monkeypatch, capsys):
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(sys, "argv", ["hephaestus", *words])
-        monkeypatch.setattr(console, "err", Console(file=sys.stderr, highlight=False, soft_wrap=True))
+        monkeypatch.setattr(console, "err", type(console.err)(file=sys.stderr, soft_wrap=True))
         monkeypatch.setattr(console, "out", Console(file=sys.stdout, highlight=False, soft_wrap=True))
         try:
             code = run_console_script() or 0

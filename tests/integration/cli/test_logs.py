@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import re
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 
 from archives import FRAME, copied, reached
 from hephaestus_build.cli import COMMANDS, app
+from hephaestus_build.core.machine.log_lines import JsonFormatter
 from hephaestus_build.core.terminal import SPOKEN, log_to_file, stop_logging_to_file
 from hephaestus_build.simulation.server import faults
 
@@ -98,7 +101,7 @@ def test_every_command_takes_the_options_of_the_log() -> None:
         command = group.get_command(None, name)  # type: ignore[attr-defined, arg-type]
         for leaf in getattr(command, "commands", {name: command}).values():
             options = {text for option in leaf.params for text in option.opts}
-            assert {"-v", "--verbose", "--log-file"} <= options, (name, leaf.name)
+            assert {"-v", "--verbose", "--log-file", "--log-format"} <= options, (name, leaf.name)
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -199,3 +202,62 @@ def test_long_commands_in_a_pipe_say_how_far_they_are(
     expected = "published generation 1" if command == "build" else r"\d+ objects compared, 0 damaged"
     assert re.search(rf"{FRAME}: {expected}", (tmp_path / "run.log").read_text())
     assert re.search(rf"^{TIME} {FRAME}: \w+ \d+ of \d+ \(\d+ %\)", err, re.M)
+
+
+def _run(folder: Path, *words: str) -> tuple[int, str, list[dict[str, object]]]:
+    """Run a command in a process; its exit code, standard output and the objects on standard error."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hephaestus_build", *words],
+        cwd=folder, env={**os.environ, "HEPHAESTUS_DATA_DIR": str(folder / "data")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout, [json.loads(line) for line in done.stderr.splitlines()]
+
+
+def test_with_log_format_json_every_line_of_both_logs_is_an_object(archive: object, tmp_path: Path) -> None:
+    with reached(archive):
+        words = ("build", str(FRAME), "--pairs", "all", "--no-quicklook", "--log-file", "build.log")
+        code, out, said = _run(tmp_path, *words, "--log-format", "json")
+    assert code in (0, 3)
+    assert f"{FRAME}" in out  # results stay what they are
+    logged = [json.loads(line) for line in (tmp_path / "build.log").read_text().splitlines()]
+    for line in (*said, *logged):
+        assert {"time", "level", "message", "run", "process", "logger"} <= line.keys()
+        assert re.fullmatch(rf"{TIME[:-1]}\.\d{{3}}Z", str(line["time"]))
+    assert len({line["run"] for line in (*said, *logged)}) == 1
+    steps = [line for line in logged if line["logger"] != "hephaestus"]
+    assert any(line["message"] == f"{FRAME}: published generation 1" for line in steps)
+    assert {line["frame"] for line in steps if "published" in str(line["message"])} == {str(FRAME)}
+    assert {line["logger"] for line in said} == {"hephaestus"}  # no steps without --verbose
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("plan", "124D_nonsense"), ("plan", "--nonsense"), ("nonsense",), ("--nonsense", "plan")],
+)
+@pytest.mark.parametrize("first", [False, True])
+def test_wrong_usage_is_an_object_too(tmp_path: Path, words: tuple[str, ...], first: bool) -> None:
+    option = ("--log-format", "json")
+    code, out, said = _run(tmp_path, *((*option, *words) if first else (*words, *option)))
+    assert (code, out) == (2, "")
+    assert [line["level"] for line in said] == ["error"]
+    assert "nonsense" in str(said[0]["message"])
+
+
+def test_a_traceback_is_one_object_and_control_characters_and_secrets_are_none() -> None:
+    try:
+        raise ValueError("a\x1b[2J\nb")
+    except ValueError:
+        error = sys.exc_info()
+    message = "%s: from http://me:passw0rd@host.invalid/a?token=t0ken"
+    record = logging.LogRecord("hephaestus", logging.ERROR, "", 1, message, (FRAME,), error)
+    line = JsonFormatter().format(record)
+    assert line.isprintable()
+    said = json.loads(line)
+    assert said["frame"] == str(FRAME)
+    assert "ValueError" in said["message"]
+    assert "\x1b" not in said["message"]
+    assert "passw0rd" not in line
+    assert "t0ken" not in line
+    both = logging.LogRecord("hephaestus", logging.INFO, "", 1, f"{FRAME}, 198A_00001_000001", (), None)
+    assert "frame" not in json.loads(JsonFormatter().format(both))

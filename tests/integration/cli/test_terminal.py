@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from checkout import ROOT
+from hephaestus_build.core.machine.log_lines import PlainFormatter
 from hephaestus_build.core.progress import show_progress
-from hephaestus_build.core.terminal import PlainConsole, PlainFormatter, json_text, sanitize_lines
+from hephaestus_build.core.terminal import PlainConsole, json_text, sanitize_lines
 from hephaestus_build.report import markdown
 from hephaestus_build.report.text_rendering import escape_mathtext
 
