@@ -76,7 +76,7 @@ def hephaestus(*arguments: object) -> int:
     return 0
 
 
-def run(home: Path, *options: object) -> list[object]:
-    """Return the command that runs the tiny grid in a folder."""
-    places = ["--cubes", home / "cubes", "--results", home / "results"]
+def run(home: Path, *options: object, cubes: Path | None = None) -> list[object]:
+    """Return the command that runs the tiny grid in a folder, on its cubes or others."""
+    places = ["--cubes", cubes or home / "cubes", "--results", home / "results"]
     return ["benchmark", "run", home / "tiny.yaml", *places, *options]

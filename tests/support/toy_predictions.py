@@ -1,4 +1,7 @@
-"""Synthetic predictions for tests."""
+"""Synthetic predictions for tests, and what two assessments are compared by."""
+
+import json
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +12,7 @@ from hephaestus_baselines.evaluation.predictions import (
     PredictionSource,
     item_probability,
 )
+from hephaestus_baselines.evaluation.result_schema import Assessment
 
 CLASSIFIER = PredictionSource("classification", "toy", "strict-temporal", "0" * 64, True)
 SEGMENTER = PredictionSource("segmentation", "toy", "strict-temporal", "0" * 64, True)
@@ -45,3 +49,13 @@ def segmented(negative, positive, rows=None, part="test", everywhere=None):
         rows = [row(f"{place:03d}A", positive=bool(value)) for place, value in enumerate(label)]
     both = {"data": pixels, "all": pixels if everywhere is None else everywhere}
     return Predictions(SEGMENTER, part, tuple(rows), label, item_probability(pixels), everything(label), both)
+
+
+def without_names(assessment: Assessment | dict[str, Any]) -> str:
+    """Return all scores as JSON, with every digit; only the name of the model in thresholds differs."""
+    found = assessment if isinstance(assessment, dict) else assessment.model_dump(mode="json")
+    document = json.loads(json.dumps(found))
+    for unit in document["units"].values():
+        for threshold in (unit["threshold"], *(one["threshold"] for one in unit["controls"].values())):
+            threshold["model"] = ""
+    return json.dumps(document)

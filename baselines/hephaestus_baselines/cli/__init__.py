@@ -11,7 +11,7 @@ from hephaestus_baselines.cli.difference import difference
 from hephaestus_baselines.cli.kinds import probe
 from hephaestus_baselines.cli.models import detectability, export_model, predict
 from hephaestus_baselines.cli.runs import plan, run, tables
-from hephaestus_baselines.cli.submissions import score, template
+from hephaestus_baselines.cli.submissions import score, submit, template
 
 app = typer.Typer(
     help="Train and score models on the cubes, and map their predictions.",
@@ -19,5 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-for command in (run, plan, tables, difference, predict, probe, detectability, export_model, score, template):
+for command in (
+    run, plan, tables, difference, predict, probe, detectability, export_model, score, template, submit,
+):  # fmt: skip
     app.command()(command)

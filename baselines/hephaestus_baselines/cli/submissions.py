@@ -1,4 +1,4 @@
-"""``hephaestus benchmark score`` and ``template``: predictions of models made elsewhere."""
+"""``hephaestus benchmark score``, ``template`` and ``submit``: predictions of any model as files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hephaestus_baselines.cli.cubes import select_benchmark_cubes
 from hephaestus_baselines.cli.options import (
     BenchmarkCubesOption,
     BenchmarkSimulatedOption,
+    DeviceOption,
     UncheckedOption,
 )
 from hephaestus_build.cli.console import err, out, print_json, print_notice, print_table
@@ -152,6 +153,48 @@ def template(
         err.print(f"{count_of(len(samples), 'sample')} to be filled in: {file}")
 
 
+def submit(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    file: Annotated[Path, typer.Option("--out", help="File to write: .csv, or .jsonl for JSON Lines.")],
+    model: Annotated[str, typer.Option(help="Name of the model in tables. Default: the run's.")] = "",
+    cubes: BenchmarkCubesOption = None,
+    simulated: BenchmarkSimulatedOption = False,
+    mixed: MixedOption = False,
+    device: DeviceOption = "auto",
+    unchecked: UncheckedOption = False,
+    data_dir: DataDirOption = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Write a finished run as a submission, which others can score; a segmentation has its maps beside it.
+
+    The maps are predicted again; windows that are not what the run had, as on another device, are counted.
+    """
+    check_extra("baselines", "the benchmark")
+    from hephaestus_baselines.submissions.run_submission import FinishedRun, write_run_submission
+
+    finished = FinishedRun.open(run)
+    if file.exists():
+        raise UsageError(f"{file} is there already; choose another name, or remove it")
+    prepared = _Scorer(cubes, simulated, mixed, unchecked, 0, data_dir).prepare(
+        finished.recipe, results=finished.statistics_folder
+    )
+    with show_progress() as listener:
+        made = write_run_submission(finished, prepared, file, model=model, device=device, listener=listener)
+    if made.differing:
+        print_notice(
+            f"{count_of(made.differing, 'window')} of the maps not as in the run, which was predicted on "
+            f"{finished.result.device}"
+        )
+    if as_json:
+        told = made.header.model_dump(mode="json", exclude={"size"})
+        counts = {"samples": made.samples, "differing_windows": made.differing}
+        print_json({**told, "window_pixels": made.header.size, **counts, "file": str(file)})
+        return
+    beside = f", with maps in {file.parent / made.header.maps}" if made.header.maps else ""
+    err.print(f"{count_of(made.samples, 'sample')} in {file}{beside}", soft_wrap=True)
+    err.print(f"`hephaestus benchmark score {file} {run}` scores both", soft_wrap=True)
+
+
 class _Scorer:
     """Scores files on cubes, which are opened once for the same samples, when a submission needs them."""
 
@@ -189,16 +232,16 @@ class _Scorer:
             found = score_submission(submission, prepared, seed=self._seed, listener=listener)
         return entry_of_submission(submission, found)
 
-    def prepare(self, recipe: Any) -> PreparedData:
-        """Return the data of a recipe."""
+    def prepare(self, recipe: Any, results: Path | None = None) -> PreparedData:
+        """Return the data of a recipe; with the statistics of a grid's `results`, if given."""
         key = (
             recipe.split, recipe.series, recipe.size, recipe.tiling, recipe.uses_uncertain, recipe.positives,
         )  # fmt: skip
         if key not in self._prepared:
-            self._prepared[key] = self._prepare(recipe)
+            self._prepared[key] = self._prepare(recipe, results)
         return self._prepared[key]
 
-    def _prepare(self, recipe: Any) -> PreparedData:
+    def _prepare(self, recipe: Any, results: Path | None) -> PreparedData:
         from hephaestus_baselines.submissions.scored_samples import prepare_scored_data
 
         cubes, simulated, mixed = self._options
@@ -208,5 +251,10 @@ class _Scorer:
         listener: ProgressListener
         with show_progress() as listener:
             return prepare_scored_data(
-                recipe, taken.stores, mixed=mixed, unchecked=self._unchecked, listener=listener
+                recipe,
+                taken.stores,
+                mixed=mixed,
+                unchecked=self._unchecked,
+                results=results,
+                listener=listener,
             )

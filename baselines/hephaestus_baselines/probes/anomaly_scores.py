@@ -26,6 +26,7 @@ from hephaestus_baselines.probes.memory_bank import PatchGaussians, PositionMome
 from hephaestus_baselines.probes.window_features import reading
 from hephaestus_baselines.training.inference import (
     DEFAULT_BATCH_SIZE,
+    MapReceiver,
     collect_batch,
     expand_on_device,
     make_collector,
@@ -64,14 +65,19 @@ class _Batch:
 
 
 def score_anomalies(
-    recipe: Recipe, prepared: PreparedData, encoder: FrozenEncoder, listener: ProgressListener
+    recipe: Recipe,
+    prepared: PreparedData,
+    encoder: FrozenEncoder,
+    listener: ProgressListener,
+    *,
+    on_map: MapReceiver | None = None,
 ) -> dict[SplitPart, Predictions]:
     """Return the anomaly scores of the windows of validation and test, in the form of predictions.
 
     A distance d becomes the score d / (d + q), where q is the 99th percentile of the distances of quiet
     training patches at this place, of interferograms that are not in the bank. For a segmentation the scores
     of patches are interpolated to pixels; for a classification a window has the score that 100 of its pixels
-    reach.
+    reach. The maps of pixels are handed to `on_map`, frame by frame.
 
     Raises
     ------
@@ -106,6 +112,8 @@ def score_anomalies(
                 told = {**batch, "index": batch["index"] - first[part]}
                 said = maps if recipe.task == "segmentation" else _window_scores(maps, fields)
                 collect_batch(collectors[part], told, fields, said)
+                if on_map is not None:
+                    on_map([items[place] for place in batch["index"].tolist()], maps.cpu().numpy())
             listener.advance(stage, len(step.draws))
     return {part: collector.finish() for part, collector in collectors.items()}
 
@@ -146,7 +154,7 @@ def _plan(
     for position, (part, item) in enumerate(held_out):
         assert item.tile is not None, "windows of validation and test have places"
         places[item.frame, item.tile][part].append(position)
-    for place, scored in places.items():
+    for place, scored in sorted(places.items(), key=lambda one: one[0][0]):
         frame, tile = place
         members = quiet.get(frame, ())
         if len(members) >= 2:

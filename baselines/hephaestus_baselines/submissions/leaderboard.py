@@ -295,6 +295,17 @@ class Leaderboard(ResultModel):
     code: str = Field(default_factory=source_code_hash)
 
 
+def leaderboard_json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a leaderboard, stored as ``schemas/leaderboard.json``."""
+    content = Leaderboard.model_json_schema(mode="serialization")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **content,
+        "title": "Leaderboard of submissions and runs",
+        "description": "leaderboard.json: see docs/scoring.md. Written from Leaderboard.",
+    }
+
+
 def write_leaderboard(folder: Path, tables: Sequence[Sequence[LeaderboardEntry]]) -> list[Path]:
     """Write ``leaderboard.md``, ``.csv`` and ``.json``; return their paths.
 

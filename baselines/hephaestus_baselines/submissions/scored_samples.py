@@ -17,7 +17,12 @@ from hephaestus_baselines.evaluation.bootstrap import RESAMPLES
 from hephaestus_baselines.evaluation.controls import make_controls
 from hephaestus_baselines.evaluation.evaluate import evaluate_predictions
 from hephaestus_baselines.evaluation.pixel_controls import FrameHistory, predict_pixel_controls
-from hephaestus_baselines.evaluation.predictions import PredictionCollector, Predictions, PredictionSource
+from hephaestus_baselines.evaluation.predictions import (
+    PredictedItem,
+    PredictionCollector,
+    Predictions,
+    PredictionSource,
+)
 from hephaestus_baselines.evaluation.result_schema import Assessment
 from hephaestus_baselines.submissions.probability_maps import ProbabilityMaps, map_key
 from hephaestus_baselines.submissions.submission_file import (
@@ -49,9 +54,12 @@ def prepare_scored_data(
     *,
     mixed: bool = False,
     unchecked: bool = False,
+    results: Path | None = None,
     listener: ProgressListener | None = None,
 ) -> PreparedData:
     """Return the data of a recipe for scoring: no statistics are measured, as no model is trained.
+
+    With `results`, the folder of a grid, its statistics are taken from there.
 
     Raises
     ------
@@ -62,13 +70,14 @@ def prepare_scored_data(
         recipe,
         cubes,
         mixed=mixed,
-        measure=False,
+        measure=results is not None,
+        results=results,
         whole=None if unchecked else CubeIntegrityChecker(None, listener),
         listener=listener,
     )
 
 
-def sample_name(item: DatasetItem) -> str:
+def sample_name(item: DatasetItem | PredictedItem) -> str:
     """Return the name of an interferogram, ``20190106_20190118``, or of a series, with all its dates.
 
     Examples

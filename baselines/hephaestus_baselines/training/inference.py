@@ -47,6 +47,8 @@ from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.dataset.splits import SplitPart
 
 T = TypeVar("T")
+#: Receives the probabilities of the pixels of windows, float32 (B, S, S), with their items.
+MapReceiver = Callable[[Sequence[DatasetItem], npt.NDArray[np.float32]], None]
 #: Default number of windows per batch.
 DEFAULT_BATCH_SIZE = 16
 #: Parts of the errors that torch raises when a reader process is killed or shared memory is full.
@@ -216,6 +218,7 @@ def predict_items(
     batch_size: int | None = None,
     workers: int = 0,
     listener: ProgressListener | None = None,
+    on_map: MapReceiver | None = None,
 ) -> Predictions:
     """Predict items of one part of a split.
 
@@ -236,6 +239,8 @@ def predict_items(
         Number of reader processes.
     listener : ProgressListener, optional
         Receives progress.
+    on_map : callable, optional
+        Receives the maps of a segmentation.
 
     Returns
     -------
@@ -255,7 +260,10 @@ def predict_items(
     with translate_reader_errors(stage, workers):
         for batch in make_data_loader(windows, workers, batch_size=batch_size or DEFAULT_BATCH_SIZE):
             fields = expand_on_device(batch, trained.device)
-            collect_batch(collector, batch, fields, trained._predict_from_fields(fields))
+            probability = trained._predict_from_fields(fields)
+            collect_batch(collector, batch, fields, probability)
+            if on_map is not None:
+                on_map([items[place] for place in batch["index"].tolist()], probability.cpu().numpy())
             listener.advance(stage, len(batch["index"]))
     return collector.finish()
 

@@ -23,5 +23,18 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def runs(home) -> dict[str, Path]:
     """Folder of the run of each task."""
-    results = (home / "results" / "tiny" / "runs").glob("*/result.json")
+    return runs_of(home / "results" / "tiny")
+
+
+@pytest.fixture(scope="session")
+def series_runs(home, tmp_path_factory) -> dict[str, Path]:
+    """Folder of the run of each task on series."""
+    folder = tmp_path_factory.mktemp("series")
+    tiny_preset(folder / "tiny.yaml", series=[True])
+    assert hephaestus(*run(folder, cubes=home / "cubes")) == 0
+    return runs_of(folder / "results" / "tiny")
+
+
+def runs_of(grid: Path) -> dict[str, Path]:
+    results = (grid / "runs").glob("*/result.json")
     return {json.loads(path.read_text())["task"]: path.parent for path in results}

@@ -13,15 +13,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from jsonschema import Draft202012Validator, ValidationError
 from torch.utils.data import DataLoader
 
 from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.data.window_dataset import WindowDataset
 from hephaestus_baselines.evaluation.predictions import Predictions
-from hephaestus_baselines.evaluation.result_schema import Assessment, RunResult
+from hephaestus_baselines.evaluation.result_schema import RunResult
 from hephaestus_baselines.submissions.leaderboard import (
     entry_of_run,
     entry_of_submission,
+    leaderboard_json_schema,
     rank_entries,
     write_leaderboard,
 )
@@ -41,8 +43,10 @@ from hephaestus_baselines.submissions.submission_file import (
 )
 from hephaestus_baselines.training.inference import load_trained_model
 from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.registry import load_schema
 from json_page import differences
 from toy_benchmark import FRAME, hephaestus
+from toy_predictions import without_names
 
 #: Settings of the data of the tiny grid of runs.
 RECIPES = {task: protocol_recipe(task, size=64) for task in ("classification", "segmentation")}
@@ -59,15 +63,6 @@ def template(home, tmp_path) -> Path:
     path = tmp_path / "mine.csv"
     assert hephaestus("benchmark", "template", path, "--size", 64, "--cubes", home / "cubes") == 0
     return path
-
-
-def without_names(assessment: Assessment) -> str:
-    """Return all scores as JSON, with every digit; only the name of the model in thresholds differs."""
-    document = assessment.model_dump(mode="json")
-    for unit in document["units"].values():
-        for threshold in (unit["threshold"], *(one["threshold"] for one in unit["controls"].values())):
-            threshold["model"] = ""
-    return json.dumps(document)
 
 
 def known_predictions(run: Path) -> list[Predictions]:
@@ -378,6 +373,14 @@ def test_the_command_ranks_files_and_runs_and_names_what_cannot_be_scored(
     assert "(simulated data)" in board
     assert board.index("perfect") < board.index("resnet") < board.index("persistence")
     document = json.loads((tmp_path / "board" / "leaderboard.json").read_text())
+    schema = load_schema("leaderboard.json")
+    assert schema == leaderboard_json_schema(), (
+        "write it again: json.dumps(leaderboard_json_schema(), indent=2)"
+    )
+    Draft202012Validator(schema).validate(document)
+    with pytest.raises(ValidationError, match="'kind' is a required property"):
+        del document["entries"][0]["kind"]
+        Draft202012Validator(schema).validate(document)
     assert (
         document["entries"][1]["assessment"]
         == json.loads((runs["classification"] / "result.json").read_text())["assessment"]
