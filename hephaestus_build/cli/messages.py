@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hephaestus_build.cli.console import err, print_notice
 from hephaestus_build.core.plain_text import count_of, format_bytes, format_duration
 from hephaestus_build.core.provenance import Outcome
-from hephaestus_build.download.transport import RECEIVED_BYTES
+from hephaestus_build.download.traffic import TRAFFIC
 from hephaestus_build.operations.run_log import BuildRun
 from hephaestus_build.pipeline.missing_products import MissingProduct
 
@@ -29,28 +29,34 @@ def print_owed_notices(frame: str, owed: Sequence[MissingProduct]) -> None:
 
 
 class BuildSummary:
-    """What became of the frames of a command, what was downloaded for them, and how long it took."""
+    """What became of the frames of a command, what was downloaded for them, and how long it took.
+
+    Attributes
+    ----------
+    runs : list of BuildRun
+        The runs that were added.
+    """
 
     def __init__(self) -> None:
-        self._began, self._received = time.monotonic(), RECEIVED_BYTES.total
-        self._runs: list[BuildRun] = []
+        self._began, self._received = time.monotonic(), TRAFFIC.received_bytes
+        self.runs: list[BuildRun] = []
 
     def add(self, run: BuildRun) -> None:
         """Count the run of a frame."""
-        self._runs.append(run)
+        self.runs.append(run)
 
     def print(self, what: str = "", noun: str = "frame") -> None:
         """Print one line on standard error, which begins with `what` and the number of `noun`."""
-        results = [run.result for run in self._runs if run.result is not None and not run.error]
+        results = [run.result for run in self.runs if run.result is not None and not run.error]
         counts = {
             "built": sum(result.published for result in results),
             "unchanged": sum(not result.published for result in results),
-            "failed": len(self._runs) - len(results),
+            "failed": len(self.runs) - len(results),
         }
         said = [f"{count} {state}" for state, count in counts.items() if count or state != "unchanged"]
         owed = sum(bool(result.owed) for result in results)
-        fetched = format_bytes(RECEIVED_BYTES.total - self._received)
+        fetched = format_bytes(TRAFFIC.received_bytes - self._received)
         err.print(
-            f"{what}{count_of(len(self._runs), noun)}: {', '.join(said)}, {owed} with something owed; "
+            f"{what}{count_of(len(self.runs), noun)}: {', '.join(said)}, {owed} with something owed; "
             f"{fetched} fetched in {format_duration(time.monotonic() - self._began)}"
         )

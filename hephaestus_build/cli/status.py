@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import typer
 
@@ -25,6 +26,7 @@ from hephaestus_build.operations.frame_list import read_frame_list
 from hephaestus_build.operations.run_log import read_last_runs
 from hephaestus_build.operations.status import (
     FrameStatus,
+    describe_overdue,
     frames_with_settings,
     list_frames_on_disk,
     read_frame_status,
@@ -61,6 +63,8 @@ def status(
         print_json({"frames": [row.to_json() for row in rows]})
     elif rows:
         _print_status(rows)
+        if line := describe_overdue(rows, settings.overdue_days, datetime.now(UTC).date()):
+            print_notice(line)
     else:
         print_notice(f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one")
     if named is None and not as_json and (kept := read_frame_list(settings)):

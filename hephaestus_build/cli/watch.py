@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,6 +38,7 @@ from hephaestus_build.core.progress import ProgressListener, show_progress
 from hephaestus_build.core.terminal import json_text
 from hephaestus_build.operations.batch import watch as watch_frames
 from hephaestus_build.operations.look_schedule import WatchRound
+from hephaestus_build.operations.round_report import RoundReporter
 from hephaestus_build.operations.run_log import BuildRun
 from hephaestus_build.simulation.server.embedded import serve_for_frames
 
@@ -53,6 +55,10 @@ def watch(
     rounds: Annotated[int | None, typer.Option(min=1, help="Stop after so many rounds.")] = None,
     once: Annotated[bool, typer.Option("--once", help="Stop after one round, as for cron.")] = False,
     at_a_time: AtATimeOption = 2,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Replace this file by metrics for Prometheus after each round."),
+    ] = None,
     simulated: SimulatedOption = False,
     data_dir: DataDirOption = None,
     as_json: bool = JSON_OPTION,
@@ -80,18 +86,27 @@ def watch(
     chosen = [request.frame for request in requests]
     codes = set()
     rounds = 1 if once else rounds
-    total, summary, done, begun = BuildSummary(), BuildSummary(), 0, 0
+    total, summary, done, begun, left_out = BuildSummary(), BuildSummary(), 0, 0, 0
 
     @contextmanager
     def run_round() -> Iterator[ProgressListener | None]:
         nonlocal summary, begun
         begun += 1
         summary = BuildSummary()
+        reporter.begin()
         with show_progress(quiet=True) as listener:
             yield listener
         summary.print(f"round {begun}: ")
+        for line in reporter.end(summary.runs, left_out):
+            print_notice(line, logging.WARNING)
+
+    def report_later(coming: WatchRound) -> None:
+        nonlocal left_out
+        left_out = len(coming.later)
+        _print_later(coming)
 
     with serve_for_frames(settings, chosen) as served:
+        reporter = RoundReporter(chosen, served, metrics)
         try:
             for run in watch_frames(
                 requests,
@@ -100,7 +115,7 @@ def watch(
                 rounds=rounds,
                 open_listener=run_round,
                 at_a_time=at_a_time,
-                report_later=None if frames else _print_later,
+                report_later=None if frames else report_later,
             ):
                 codes.add(run.exit_code)
                 total.add(run)

@@ -347,6 +347,21 @@ class Settings(BaseSettings):
         "frame in every round; so does an archive on this machine (loopback) unless this is set. Frames that "
         "are named are always asked.",
     )
+    overdue_days: int = Field(
+        18,
+        ge=0,
+        le=36600,
+        description="Days without a new pair after which `watch` and `status` say so: three repeat cycles of "
+        "two satellites, counted from the newest date that the archive lists of a frame. 0 says nothing. Of "
+        "simulated frames it is said only where this is set.",
+    )
+    heartbeat_url: str | None = Field(
+        None,
+        description="Address that `watch` asks for (GET) after each round in which no frame failed, so that "
+        "a service which waits for it, such as healthchecks.io or Uptime Kuma, notices silence. It is kept "
+        "secret: messages name its host alone.",
+        repr=False,
+    )
     overview_factor: int = Field(
         8,
         ge=2,
@@ -459,6 +474,15 @@ class Settings(BaseSettings):
                 f"{', '.join(self.embedded_archive.frames)}; "
                 f"check the id, or set HEPHAESTUS_LICSAR_URL to an archive that has it"
             )
+
+    @field_validator("heartbeat_url")
+    @classmethod
+    def _check_heartbeat_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            from hephaestus_build.core.web_address import HttpUrl  # requests takes a while to load
+
+            HttpUrl.parse(value)
+        return value
 
     @field_validator("data_dir", "cache_dir", "data_roots")
     @classmethod

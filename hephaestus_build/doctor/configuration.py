@@ -9,7 +9,7 @@ from typing import Any
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.settings import SettingOrigin, Settings
-from hephaestus_build.core.web_address import parse_url_setting, redact_url
+from hephaestus_build.core.web_address import HttpUrl, parse_url_setting, redact_url
 from hephaestus_build.doctor.check import Check, judge
 from hephaestus_build.download.credentials import (
     CDS_API_URL,
@@ -49,7 +49,10 @@ def settings_with_origins(
 
 
 def _plain(name: str, value: Any) -> Any:
-    """Return a value as JSON, an address without user, password and query."""
+    """Return a value as JSON, an address without user, password and query, a secret one without its path."""
+    if name == "heartbeat_url" and value is not None:
+        address = HttpUrl.parse(value)
+        return f"{address.scheme}://{address.netloc}/..."
     if name in _ADDRESSES and value is not None and "://" in str(value):
         return redact_url(str(value))
     if isinstance(value, Mapping):

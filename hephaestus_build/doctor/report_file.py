@@ -22,7 +22,7 @@ from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.terminal import json_text
-from hephaestus_build.core.web_address import parse_url_setting
+from hephaestus_build.core.web_address import HttpUrl, parse_url_setting
 from hephaestus_build.doctor.check import Check
 from hephaestus_build.doctor.installation import DISTRIBUTION
 from hephaestus_build.download.credentials import find_cds_credentials, netrc_login
@@ -105,6 +105,9 @@ def find_secrets(settings: Settings) -> set[str]:
     addresses += [value for name, value in os.environ.items() if name.lower().endswith(("_proxy", "_url"))]
     for address in filter(None, addresses):
         found |= _secrets_of(address)
+    if settings.heartbeat_url is not None:  # its path is the secret
+        found |= {settings.heartbeat_url, HttpUrl.parse(settings.heartbeat_url).path.strip("/")}
+        found |= _secrets_of(settings.heartbeat_url)
     with suppress(UsageError):
         found |= set(netrc_login(parse_url_setting(settings.licsar_url, "HEPHAESTUS_LICSAR_URL")) or ())
     return found - {""}

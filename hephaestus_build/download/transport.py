@@ -29,6 +29,7 @@ from hephaestus_build.download.network_environment import (
     is_socks_proxy,
 )
 from hephaestus_build.download.request_pace import RequestLimits
+from hephaestus_build.download.traffic import TRAFFIC
 
 USER_AGENT = f"hephaestus-build/{__version__} (LiCSAR and ERA5 cube builder; python-requests)"
 #: Minimum transfer rate, bytes per second; users report 9,000 on slow days.
@@ -94,22 +95,6 @@ def _strip_query(text: object) -> str:
 
 for _name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.response"):
     logging.getLogger(_name).addFilter(_QueryRedactor())
-
-
-class ByteCounter:
-    """Number of bytes of content that this process has received, from all archives."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.total = 0
-
-    def add(self, count: int) -> None:
-        """Count bytes that arrived."""
-        with self._lock:
-            self.total += count
-
-
-RECEIVED_BYTES = ByteCounter()
 
 
 class StrictSession(requests.Session):
@@ -277,7 +262,7 @@ def stream_body(response: requests.Response, timeout: float, deadline: float) ->
                 )
             if not block:
                 return
-            RECEIVED_BYTES.add(len(block))
+            TRAFFIC.add_bytes(len(block))
             yield block
             received += len(block)
             now = time.monotonic()
@@ -464,9 +449,16 @@ class DeadlineAdapter(HTTPAdapter):
         super().__init__()
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
-        """Send a request when it is its turn."""
-        self._limits.wait_turn(request.url or "")
-        return super().send(request, *args, **options)
+        """Send a request when it is its turn, and count its answer."""
+        url = request.url or ""
+        self._limits.wait_turn(url)
+        try:
+            response = super().send(request, *args, **options)
+        except Exception:
+            TRAFFIC.add_answer(url, None)
+            raise
+        TRAFFIC.add_answer(url, response.status_code)
+        return response
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:  # noqa: D102 (the library's hook)
         for name in ("Set-Cookie", "Set-Cookie2"):  # cookies are not kept, so they need not be parsed

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -83,6 +83,14 @@ class FrameStatus:
         Time of the last build or look that ended well, UTC.
     next_look : datetime or None
         When ``watch`` looks at it again, UTC; None where its next round does.
+    appeared : datetime or None
+        When the newest product of the archive appeared, UTC, as of the last look.
+    reached : datetime or None
+        When a build first got all of it, UTC; None while it has not.
+    newest_listed : datetime.date or None
+        Secondary date of the newest pair that the archive listed.
+    overdue : bool
+        Whether there was no new pair for more than the setting ``overdue_days``.
     """
 
     frame: str
@@ -109,6 +117,10 @@ class FrameStatus:
     other_wording: bool = False
     last_look: datetime | None = None
     next_look: datetime | None = None
+    appeared: datetime | None = None
+    reached: datetime | None = None
+    newest_listed: date | None = None
+    overdue: bool = False
 
     def __repr__(self) -> str:
         state = self.problem or f"generation {self.generation}, {self.pairs} pairs, {len(self.owed)} owed"
@@ -215,20 +227,53 @@ def read_frame_status(
         with wrap_unexpected_errors(frame):
             frame_store = FrameStore(cubes_dir_for(settings, frame), frame)
             tried |= _look_times(frame_store, settings)
-            return _read_frame_status(frame_store, today or datetime.now(UTC).date(), settings.accept, tried)
+            today = today or datetime.now(UTC).date()
+            found = _read_frame_status(frame_store, today, settings.accept, tried)
+            return replace(found, overdue=_is_overdue(found, today, settings))
     except HephaestusError as error:
         problem = str(error).removeprefix(f"{frame}: ")  # the caller shows the frame
         return FrameStatus(str(frame), problem=problem, **tried)
 
 
-def _look_times(frame_store: FrameStore, settings: Settings) -> dict[str, datetime | None]:
-    """Return when the frame was looked at last, and when ``watch`` does so next unless in its next round."""
+def days_without_pair(status: FrameStatus, today: date) -> int | None:
+    """Return the days since the newest date that the archive lists of a frame, or that its cube has."""
+    days = [day for day in (status.newest_listed, status.newest) if day is not None]
+    return (today - max(days)).days if days else None
+
+
+def describe_overdue(statuses: Sequence[FrameStatus], days: int, today: date) -> str:
+    """Return one line about the frames that had no new pair for long; empty if there are none."""
+    overdue = sorted((days_without_pair(item, today) or 0, item.frame) for item in statuses if item.overdue)
+    if not overdue:
+        return ""
+    waited, frame = overdue[0]
+    if len(overdue) == 1:
+        return f"no new pair of {frame} for {waited} days (setting `overdue_days`: {days})"
+    most, last = overdue[-1]
+    return (
+        f"no new pair for more than {count_of(days, 'day')} (setting `overdue_days`): "
+        f"{count_of(len(overdue), 'frame')}, from {frame} ({count_of(waited, 'day')}) to {last} ({most} days)"
+    )
+
+
+def _is_overdue(status: FrameStatus, today: date, settings: Settings) -> bool:
+    if status.simulated and "overdue_days" not in settings.model_fields_set:
+        return False  # their worlds have ended
+    waited = days_without_pair(status, today)
+    return bool(settings.overdue_days) and waited is not None and waited > settings.overdue_days
+
+
+def _look_times(frame_store: FrameStore, settings: Settings) -> dict[str, Any]:
+    """Return what is known from the last look, and when the next one is unless in ``watch``'s next round."""
     look = read_last_look(frame_store)
     if look is None:
         return {}
     now, share = datetime.now(UTC), share_for(settings)
     return {
         "last_look": look.at.replace(microsecond=0),
+        "appeared": look.news.replace(microsecond=0),
+        "reached": look.reached and look.reached.replace(microsecond=0),
+        "newest_listed": look.newest,
         "next_look": None if is_due(look, now, share) else next_look(look, share).replace(microsecond=0),
     }
 

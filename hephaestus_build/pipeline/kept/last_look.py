@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime, time
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 import msgspec
@@ -55,6 +55,10 @@ class LastLook(msgspec.Struct, frozen=True, kw_only=True):
         preliminary, nothing has changed upstream.
     pressing : bool
         Whether the next look should not wait: something was unreachable, refused or damaged.
+    newest : datetime.date or None
+        Secondary date of the newest pair that the archive listed.
+    reached : datetime.datetime or None
+        When a build first got all of that news, UTC; None while something is pressing.
     """
 
     at: datetime
@@ -64,6 +68,8 @@ class LastLook(msgspec.Struct, frozen=True, kw_only=True):
     news: datetime
     settled: bool
     pressing: bool
+    newest: date | None = None
+    reached: datetime | None = None
 
 
 def read_last_look(store: FrameStore) -> LastLook | None:
@@ -71,10 +77,11 @@ def read_last_look(store: FrameStore) -> LastLook | None:
     try:
         content = read_plain_file(store.root, store.look_file.name, _MAX_BYTES)
         look = msgspec.json.decode(content, type=LastLook)
-        times = (look.at.timestamp(), look.news.timestamp())  # raises where a time has no meaning
+        known = [moment for moment in (look.at, look.news, look.reached) if moment is not None]
+        times = [moment.timestamp() for moment in known]  # raises where a time has no meaning
     except (OSError, ValueError, RecursionError, OverflowError):
         return None
-    return look if all(moment > 0 for moment in times) and look.at.tzinfo and look.news.tzinfo else None
+    return look if min(times) > 0 and all(moment.tzinfo for moment in known) else None
 
 
 def keep_look(store: FrameStore, look: LastLook) -> None:
@@ -92,15 +99,20 @@ def look_after_build(build: Build, result: BuildResult) -> LastLook:
     preliminary = any(item.is_complete and item.era5_expver == EXPVER_PRELIMINARY for item in epochs)
     asked = (context.metadata.receipt, context.baselines[0])  # nobody owes these
     silent = any(receipt.outcome is Outcome.UNREACHABLE for receipt in asked)
-    now = datetime.now(UTC)
+    now, prior = datetime.now(UTC), read_last_look(context.store)
+    news = min(now, latest_news(context.modified) or now)
+    pressing = bool(result.retraction) or any(item.outcome is not Outcome.ABSENT for item in result.owed)
+    reached = prior.reached if prior is not None and prior.news == news else None
     return LastLook(
         at=now,
         asked=fingerprint_question(context.request, context.settings, context.annotations),
         listing=fingerprint_listing(context.modified),
         generation=result.generation,
-        news=min(now, latest_news(context.modified) or now),
+        news=news,
         settled=not (result.owed or result.accepted or result.retraction or preliminary or silent),
-        pressing=bool(result.retraction) or any(item.outcome is not Outcome.ABSENT for item in result.owed),
+        pressing=pressing,
+        newest=max((pair.secondary for pair in context.modified), default=None),
+        reached=None if pressing else reached or now,
     )
 
 
