@@ -163,8 +163,8 @@ class PairComparison:
         return {
             "pair": self.pair.name,
             "equal": self.is_equal,
-            "phase": _image_json(self.phase),
-            "coherence": _image_json(self.coherence),
+            "phase": image_json(self.phase),
+            "coherence": image_json(self.coherence),
             "masks": {
                 name: {
                     **asdict(mask),
@@ -236,7 +236,7 @@ class CubeComparison:
             "grid": {**asdict(self.grid), "same": self.grid.is_same},
             "only_first": [pair.name for pair in self.only_first],
             "only_second": [pair.name for pair in self.only_second],
-            "dem": _image_json(self.dem),
+            "dem": image_json(self.dem),
             "atmosphere": {
                 name: value if np.isfinite(value) else None for name, value in self.atmosphere.items()
             },
@@ -326,7 +326,9 @@ def _compare_pair(
     masks = {name: mask for name in MASK_VARIABLES if (mask := images(name, compare_masks)) is not None}
     differing = {}
     for name, (mine, theirs) in tables.items():
-        values = tuple(_plain(table[cube.pairs[pair]]) for cube, table in ((first, mine), (second, theirs)))
+        values = tuple(
+            plain_value(table[cube.pairs[pair]]) for cube, table in ((first, mine), (second, theirs))
+        )
         if values[0] != values[1]:
             differing[name] = values
     return PairComparison(
@@ -526,7 +528,7 @@ def _is_text(cube: ReadableCube, name: str) -> bool:
     return cube.dataset[name].dtype.kind in "OUST"
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """Return a value of a table as a JSON value; numbers of another type that are equal compare as equal."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
@@ -536,7 +538,8 @@ def _plain(value: Any) -> Any:
     return item if isinstance(item, bool | int | str) else str(item)
 
 
-def _image_json(image: ImageDifference | None) -> dict[str, Any] | None:
+def image_json(image: ImageDifference | None) -> dict[str, Any] | None:
+    """Return the difference of two images as JSON values; None where they were not compared."""
     if image is None:
         return None
     return {**asdict(image), "equal": image.is_equal, "equal_pixels": image.equal}

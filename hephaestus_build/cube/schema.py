@@ -18,6 +18,17 @@ StorageLayout = Literal["pair", "date", "frame", "epoch", "table", "overview", "
 GRID_MAPPING = "spatial_ref"
 #: Masks of an annotated pair, drawn from the same outlines.
 MASK_VARIABLES = ("deformation_mask", "activity_type_mask", "intensity_level_mask")
+#: Variables of a sample, in the order of the channels of a published ``image.pth``.
+CHANNELS = (
+    "insar_difference",
+    "insar_coherence",
+    "dem",
+    *(
+        f"{date}_date_{quantity}"
+        for quantity in ("total_column_water_vapour", "surface_pressure", "vertical_integral_of_temperature")
+        for date in ("primary", "secondary")
+    ),
+)
 #: Dimensions that grow from one generation to the next.
 GROWING_DIMENSIONS = ("primary_date", "secondary_date", "epoch")
 

@@ -13,22 +13,11 @@ from PIL import Image
 
 from hephaestus_build.core.atomic_io import encode_json
 from hephaestus_build.core.plain_text import sanitize_text
-from hephaestus_build.cube.schema import MASK_VARIABLES, Variable, cube_schema
+from hephaestus_build.cube.schema import CHANNELS, MASK_VARIABLES, Variable, cube_schema
 from hephaestus_build.dataset.samples import Sample, Series
 from hephaestus_build.export.selection import DimensionIndex, ExportSelection
 from hephaestus_build.export.torch_files import encode_plain_values, encode_tensor
 
-#: Channels of ``image.pth``, in the published order.
-CHANNELS = (
-    "insar_difference",
-    "insar_coherence",
-    "dem",
-    *(
-        f"{date}_date_{quantity}"
-        for quantity in ("total_column_water_vapour", "surface_pressure", "vertical_integral_of_temperature")
-        for date in ("primary", "secondary")
-    ),
-)
 _FLAGS = (
     "corrupted", "processing_error", "glacier_fringes", "orbital_fringes", "atmospheric_fringes",
     "low_coherence", "no_info", "image_artifacts", "is_crowd",

@@ -26,9 +26,10 @@ from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_files import check_no_links, is_plain_file, open_plain_file, read_plain_file
 from hephaestus_build.core.progress import NullListener, ProgressListener
+from hephaestus_build.cube.schema import CHANNELS
 from hephaestus_build.export.export_lock import check_export_target, exclusive_lock, remove_unfinished_files
 from hephaestus_build.export.selection import ExportSelection
-from hephaestus_build.export.shard_samples import CHANNELS, ShardSample, encode_sample, largest_sample_bytes
+from hephaestus_build.export.shard_samples import ShardSample, encode_sample, largest_sample_bytes
 
 FORMAT = "hephaestus-shards/1"
 INDEX_FILE, SUMS_FILE = "index.json", "SHA256SUMS"

@@ -93,6 +93,9 @@ class TarObjects:
     def __len__(self) -> int:
         return len(self._offsets)
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
     @contextmanager
     def open(self, key: str) -> Iterator[tuple[int, int, int]]:
         """Open an object; see :class:`~hephaestus_build.cube.reading.store_objects.StoreObjects`."""
@@ -118,6 +121,17 @@ class TarObjects:
 def find_tar_stores(path: Path, listener: ProgressListener | None = None) -> list[TarObjects]:
     """Return the stores in Zarr format 2 within a plain tar file, in the order of their folders.
 
+    Raises
+    ------
+    UsageError, HephaestusError
+        As :func:`index_tar`.
+    """
+    return _split_into_stores(index_tar(path, listener))
+
+
+def index_tar(path: Path, listener: ProgressListener | None = None) -> TarObjects:
+    """Return the members of a plain tar file, of which only the headers are read.
+
     Parameters
     ----------
     path : pathlib.Path
@@ -130,15 +144,14 @@ def find_tar_stores(path: Path, listener: ProgressListener | None = None) -> lis
     UsageError
         If it is no plain tar file.
     HephaestusError
-        If it is cut or damaged, or has members that no cube has: links, or paths that lead out of it.
+        If it is cut or damaged, or has members that no cube and no shard has: links, or paths that lead out.
     """
     listener = listener or NullListener()
     stage = f"index of {path.name}"
     with open_plain_file(path.parent, path.name) as (descriptor, facts):
         _require_plain_tar(path, os.pread(descriptor, 8, 0))
-        version = _Version.of(descriptor)
         listener.stage(stage, facts.size // _MIB)
-        everything = TarObjects(path, "", version)
+        everything = TarObjects(path, "", _Version.of(descriptor))
         done = 0
         try:
             for entry in scan_tar_file(descriptor, facts.size):
@@ -151,7 +164,7 @@ def find_tar_stores(path: Path, listener: ProgressListener | None = None) -> lis
                 f"{path} is no whole tar file: {error}; nothing of it was used, copy it again whole (tar -tf "
                 f"{path.name} reads it to its end)"
             ) from error
-    return _split_into_stores(everything)
+    return everything
 
 
 def find_tar_store(path: Path, listener: ProgressListener | None = None) -> TarObjects | None:
@@ -227,7 +240,7 @@ def _add_checked(found: TarObjects, entry: TarEntry) -> None:
         found.add(key, entry.offset, entry.size)
     if what:
         raise HephaestusError(
-            f"{found.tar}: its member {sanitize_text(entry.name, 200)} {what}, which no published cube has; "
+            f"{found.tar}: its member {sanitize_text(entry.name, 200)} {what}, which no cube or shard has; "
             f"nothing of it was used, see where the file is from"
         )
 

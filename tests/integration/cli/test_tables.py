@@ -28,6 +28,7 @@ TABLES = {
     "pairs 198A_00210_131313": True,
     "status": True,
     "compare 198A_00210_131313 198A_00210_131313": True,
+    "compare 198A_00210_131313 --samples shards": False,
     "archive list": True,
     "annotations summary": False,
     "annotations defects": False,
@@ -71,13 +72,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def in_a_pipe(data: Path) -> dict[str, str]:
     """What each command prints in a pipe, with --json too."""
-    before = ["splits write strict-temporal --simulated", "statistics update strict-temporal --simulated"]
+    before = [
+        "export 198A_00210_131313 --to webdataset --size 16 --out shards",
+        "splits write strict-temporal --simulated",
+        "statistics update strict-temporal --simulated",
+    ]
     with_json = [f"{command} --json" for command, has_items in TABLES.items() if has_items]
     # as notebooks and CI set them: it is no terminal all the same
     environment = {**_environment(data), "COLUMNS": "40", "FORCE_COLOR": "1"}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *(f" {line}" for line in (*before, *TABLES, *with_json))],
-        env=environment, capture_output=True, check=True,
+        env=environment, cwd=data, capture_output=True, check=True,
     )  # fmt: skip
     return {name.strip(): text for name, text in _split(done.stdout).items()}
 
@@ -87,7 +92,7 @@ def on_terminals(data: Path, in_a_pipe: dict[str, str]) -> dict[str, str]:
     """What each command prints on terminals, by width and command."""
     commands = [f"{width} {command}" for width in WIDTHS for command in TABLES]
     environment = {**_environment(data), "TERM": "xterm-256color"}
-    shown = _run_on_terminal([sys.executable, "-c", SCRIPT, *commands], environment)
+    shown = _run_on_terminal([sys.executable, "-c", SCRIPT, *commands], environment, data)
     assert b"\x1b[" in shown  # the heads are bold
     return _split(re.sub(rb"\x1b\[[0-9;]*m", b"", shown))
 
@@ -109,7 +114,7 @@ def _split(output: bytes) -> dict[str, str]:
     return {name: shown for name, _, shown in parts}
 
 
-def _run_on_terminal(command: list[str], environment: dict[str, str]) -> bytes:
+def _run_on_terminal(command: list[str], environment: dict[str, str], folder: Path) -> bytes:
     """Return what a command prints on a terminal, its standard error left out."""
     ours, theirs = pty.openpty()
     pieces: list[bytes] = []
@@ -121,7 +126,9 @@ def _run_on_terminal(command: list[str], environment: dict[str, str]) -> bytes:
 
     reader = threading.Thread(target=read)
     reader.start()
-    done = subprocess.run(command, env=environment, stdout=theirs, stderr=subprocess.PIPE, check=False)
+    done = subprocess.run(
+        command, env=environment, cwd=folder, stdout=theirs, stderr=subprocess.PIPE, check=False
+    )
     os.close(theirs)
     reader.join(60)
     os.close(ours)

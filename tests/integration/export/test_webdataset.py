@@ -17,8 +17,9 @@ from PIL import Image
 from hephaestus_build.cli import run_console_script
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.cube.schema import CHANNELS
 from hephaestus_build.export import webdataset as shards_module
-from hephaestus_build.export.shard_samples import CHANNELS, largest_sample_bytes, window_start
+from hephaestus_build.export.shard_samples import largest_sample_bytes, window_start
 from hephaestus_build.export.torch_files import encode_plain_values, encode_tensor
 from toy_cube import FRAME, PAIRS, grid, masks, toy_cube
 
