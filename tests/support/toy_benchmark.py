@@ -49,12 +49,23 @@ def _pairs(until: int, secondaries: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def toy_cubes(folder: Path, until: int = 3, frame: str = FRAME, secondaries: int = 2) -> Path:
-    """Publish a cube with ``until`` primaries per part, every other one deforming; return the folder."""
+def toy_cubes(
+    folder: Path, until: int = 3, frame: str = FRAME, secondaries: int = 2, *, kinds: bool = False
+) -> Path:
+    """Publish a cube with ``until`` primaries per part, every other one deforming; return the folder.
+
+    With `kinds` every second of these shows the strong kind of deformation, see :data:`toy_cube.STRONG`.
+    """
     pairs = _pairs(until, secondaries)
     moving = tuple(name for place, name in enumerate(pairs) if place // secondaries % until % 2)
     # the toy cube numbers its annotations, and adds deformation, by these module-level lists of pairs
-    with patch.object(toy_cube, "PAIRS", pairs), patch.object(toy_cube, "MOVING", moving):
+    primaries = list(dict.fromkeys(name[:8] for name in moving))
+    strong = tuple(name for name in moving if primaries.index(name[:8]) % 2) if kinds else pairs[1:2]
+    with (
+        patch.object(toy_cube, "PAIRS", pairs),
+        patch.object(toy_cube, "MOVING", moving),
+        patch.object(toy_cube, "STRONG", strong),
+    ):
         toy_cube.toy_cube(folder, toy_cube.grid(70, 80), frame=frame, pairs=pairs)
     return folder
 

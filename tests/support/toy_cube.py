@@ -40,6 +40,8 @@ PAIRS = (
 ABSENT, OWED = "20190101_20190206", "20190125_20190218"
 #: Pairs that show deformation.
 MOVING = (PAIRS[1], PAIRS[3], ABSENT)
+#: Those of them that show a Mogi source of high intensity and an earthquake; others a sill of low intensity.
+STRONG = (PAIRS[1],)
 
 
 def grid(height: int = 60, width: int = 70) -> Grid:
@@ -66,7 +68,7 @@ def phase(on: Grid, name: str) -> np.ndarray:
     x, y, distance = _plane(on)
     values = 2.5 * np.sin(2 * x + rng.uniform(0, 6)) * np.cos(1.5 * y + rng.uniform(0, 6))
     if name in MOVING:
-        values += 22 * (1 if name == PAIRS[1] else 0.5) * np.exp(-((distance / 0.35) ** 2))
+        values += 22 * (1 if name in STRONG else 0.5) * np.exp(-((distance / 0.35) ** 2))
     noise = np.where(_loose(on), np.pi, 0.25)
     values = values + noise * rng.standard_normal(on.shape)
     values = np.angle(np.exp(1j * values)).astype("f4")
@@ -93,7 +95,7 @@ def masks(on: Grid, name: str) -> dict[str, np.ndarray]:
     if name not in MOVING:
         return {}
     *_, distance = _plane(on)
-    first = name == PAIRS[1]
+    first = name in STRONG
     inside = (distance < (0.55 if first else 0.35)).astype("u1")
     planes = {
         "deformation_mask": inside,

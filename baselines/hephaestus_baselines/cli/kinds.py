@@ -30,8 +30,8 @@ from hephaestus_build.core.settings import load_settings, local_path
 
 if TYPE_CHECKING:
     from hephaestus_baselines.config.run_config import Recipe
+    from hephaestus_baselines.evaluation.kind_schema import KindReport, ScoreEstimate
     from hephaestus_baselines.probes.frozen_encoder import FrozenEncoder
-    from hephaestus_baselines.probes.kind_report import KindReport, ScoreEstimate
 
 
 class KindTaskName(StrEnum):
@@ -71,6 +71,7 @@ def probe(
     from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
     from hephaestus_baselines.data.pinned_cubes import pin_cubes
     from hephaestus_baselines.data.preparation import prepare_recipe_data
+    from hephaestus_baselines.evaluation.kind_schema import KINDS_FOLDER
     from hephaestus_baselines.probes.kind_report import measure_kinds
 
     if (encoder is None) == (checkpoint is None):
@@ -81,7 +82,7 @@ def probe(
     recipe, trained = _open_recipe(encoder, checkpoint, changes, device, unsealed=unsealed)
     settings = load_settings(data_dir=data_dir)
     taken = select_benchmark_cubes(settings, cubes, simulated=simulated, mixed=mixed)
-    folder = to or taken.settings.data_dir / "results" / "kinds"
+    folder = to or taken.settings.data_dir / "results" / KINDS_FOLDER
     pinned, changed = pin_cubes(taken.stores, folder, mixed=mixed)
     if changed:
         print_notice(f"{', '.join(changed)} changed since {folder} began, and is read as it was then")

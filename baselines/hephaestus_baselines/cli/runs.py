@@ -298,7 +298,7 @@ def _print_run(end: RunOutcome, index: int) -> None:
 
 def format_headline_score(result: Any) -> str:
     """Return a run's headline score on test, with that of the best control computed beside it."""
-    from hephaestus_baselines.reporting.aggregate_tables import HEADLINE_SCORE
+    from hephaestus_baselines.reporting.table_schema import HEADLINE_SCORE
 
     unit: Any = "pixels" if result.task == "segmentation" else "items"
     name = HEADLINE_SCORE[unit]

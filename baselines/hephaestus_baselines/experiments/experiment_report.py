@@ -9,6 +9,7 @@ from pathlib import Path
 from hephaestus_baselines.config.run_config import Recipe
 from hephaestus_baselines.evaluation.bootstrap import bootstrap_gaps
 from hephaestus_baselines.evaluation.controls import make_controls
+from hephaestus_baselines.evaluation.kind_schema import read_kind_reports
 from hephaestus_baselines.evaluation.predictions import PredictedItem, Predictions
 from hephaestus_baselines.evaluation.result_schema import Gap, RunResult, ScoringUnit
 from hephaestus_baselines.experiments.experiment_grid import ExperimentGrid
@@ -62,7 +63,8 @@ def write_experiment_report(
         found,
     )
     sizes = {name: PublishedSize(model.published_parameters, model.note) for name, model in MODELS.items()}
-    tables = make_result_tables(shown, shown_gaps, effects, sizes, allow_unseen=allow_unseen)
+    kinds = read_kind_reports(bench.folder.parent, shown[0].split.sha256, found) if shown else []
+    tables = make_result_tables(shown, shown_gaps, effects, sizes, kinds, allow_unseen=allow_unseen)
     written = list(tables.write(bench.folder))
     prepared = None if bench.cubes is None else bench.prepare_run_data
     written += write_run_figures(bench.folder, results, homes, prepared, found)

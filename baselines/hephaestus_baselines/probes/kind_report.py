@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
 from hephaestus_baselines.config.run_config import Recipe
 from hephaestus_baselines.data.dataset_items import SampleDraw
 from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.evaluation.bootstrap import CONFIDENCE_LEVEL, RESAMPLES, resample_clusters
+from hephaestus_baselines.evaluation.kind_schema import (
+    KindControl,
+    KindReport,
+    KindSupport,
+    KindTask,
+    ScoreEstimate,
+)
 from hephaestus_baselines.evaluation.predictions import PredictedItem, cluster_items
-from hephaestus_baselines.evaluation.result_schema import NullableFloat, ResultModel, SanitizedText
 from hephaestus_baselines.probes.deformation_kinds import (
     INTENSITY_LEVELS,
     WindowKinds,
@@ -46,56 +50,9 @@ from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.dataset.splits import PARTS, SplitPart
 
-KindTask = Literal["activity", "intensity"]
 #: A class with fewer windows in a part, or fewer events in test, is in no mean over classes.
 MIN_WINDOWS, MIN_EVENTS = 10, 2
 _Scores = dict[str, npt.NDArray[np.float64]]
-
-
-class ScoreEstimate(ResultModel):
-    """A score of test with its bootstrap interval over events."""
-
-    value: NullableFloat
-    low: NullableFloat
-    high: NullableFloat
-
-
-class KindSupport(ResultModel):
-    """One type of activity, or one level of intensity, and its scores."""
-
-    name: SanitizedText
-    windows: dict[SplitPart, int] = Field(description="Windows of each part that show it.")
-    events: int = Field(description="Events of the test part that show it.")
-    too_few: SanitizedText = Field("", description="Why it is in no mean over classes; empty if it is.")
-    threshold: NullableFloat = Field(description="Chosen on validation; null of levels.")
-    scores: dict[str, ScoreEstimate] = Field(description="By score; empty for levels.")
-    controls: dict[str, dict[str, ScoreEstimate]] = Field(description="Of controls, by control and score.")
-
-
-class KindControl(ResultModel):
-    """A predictor that looks at no image, and by how much the head is better."""
-
-    scores: dict[str, ScoreEstimate]
-    gaps: dict[str, ScoreEstimate] = Field(description="Above 0 where the head is better, in every score.")
-
-
-class KindReport(ResultModel):
-    """Scores of a head on frozen features that tells the kind of deformation in deforming windows."""
-
-    format: Literal["hephaestus-kinds/1"] = "hephaestus-kinds/1"
-    task: KindTask
-    model: SanitizedText = Field(description="Encoder, or key of the run whose network it is.")
-    weights: SanitizedText
-    simulated: bool
-    split: SanitizedText
-    split_sha256: str
-    generations: dict[SanitizedText, SanitizedText]
-    penalty: float = Field(description="Penalty of the regression, chosen on validation.")
-    windows: dict[SplitPart, int] = Field(description="Deforming windows of each part.")
-    events: int = Field(description="Events of the test part, over which intervals are resampled.")
-    classes: list[KindSupport]
-    scores: dict[str, ScoreEstimate]
-    controls: dict[str, KindControl]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import Any
 
 from hephaestus_baselines.config.run_config import Task, read_preset
 from hephaestus_baselines.evaluation.alarms import BUDGETS
+from hephaestus_baselines.evaluation.kind_schema import KindReport
 from hephaestus_baselines.evaluation.result_schema import (
     Assessment,
     Gap,
@@ -36,6 +37,7 @@ from hephaestus_baselines.reporting.published_scores import (
 from hephaestus_baselines.reporting.render_tables import render_csv, render_markdown
 from hephaestus_baselines.reporting.table_schema import (
     FALSE_ALARM_RATE,
+    HEADLINE_SCORE,
     AtmosphereEffect,
     EventCount,
     GapCell,
@@ -69,13 +71,6 @@ _OBSERVATORY: Mapping[str, Callable[[Assessment], float]] = {
     },
     "ece": lambda found: found.calibration.ece,
     "ece_calibrated": lambda found: found.calibration.ece_calibrated,
-}
-#: Score of the headline, by unit.
-HEADLINE_SCORE: Mapping[ScoringUnit, str] = {
-    "items": "average_precision",
-    "interferograms": "average_precision",
-    "pixels": "f1",
-    "all-pixels": "f1",
 }
 #: Gaps of a run to trained controls, by control, unit and score.
 TrainedControlGaps = dict[str, dict[ScoringUnit, dict[str, Gap]]]
@@ -129,6 +124,7 @@ def make_result_tables(
     trained_gaps: Mapping[str, TrainedControlGaps] | None = None,
     atmosphere_effects: Sequence[AtmosphereEffect] = (),
     published_sizes: Mapping[str, PublishedSize] | None = None,
+    kinds: Sequence[KindReport] = (),
     *,
     allow_unseen: bool = False,
 ) -> ResultTables:
@@ -144,6 +140,8 @@ def make_result_tables(
         What the atmosphere changes, from :func:`measure_atmosphere_effects`.
     published_sizes : mapping of str to PublishedSize, optional
         The paper's numbers of parameters, by model.
+    kinds : sequence of KindReport
+        Reports of heads that tell the kind of deformation, on the same split.
     allow_unseen : bool
         Whether to make tables although the windows show too little of the deformation.
 
@@ -222,6 +220,7 @@ def make_result_tables(
         costs=_model_costs(results, published_sizes or {}),
         atmosphere=list(atmosphere_effects),
         detection=detection,
+        kinds=list(kinds),
     )
     return ResultTables(document)
 

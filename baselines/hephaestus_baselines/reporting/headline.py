@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from hephaestus_baselines.evaluation.result_schema import Assessment, Gap, ScoringUnit
-from hephaestus_baselines.reporting.aggregate_tables import HEADLINE_SCORE
+from hephaestus_baselines.reporting.table_schema import HEADLINE_SCORE
 
 #: Headline scores in words.
 SCORE_TITLES = {"average_precision": "average precision", "f1": "F1"}

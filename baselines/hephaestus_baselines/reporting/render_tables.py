@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from hephaestus_baselines.evaluation.result_schema import PartCoverageRecord
+from hephaestus_baselines.reporting.kind_table import render_kinds
 from hephaestus_baselines.reporting.published_scores import MODEL_TITLES
 from hephaestus_baselines.reporting.table_schema import (
     FALSE_ALARM_RATE,
@@ -92,6 +93,7 @@ def render_markdown(document: TablesDocument) -> str:
             f"## What {task} finds, by intensity (fringes), activity and volcano{mark}",
             _render_detection([found for found in document.detection if found.task == task and found.best]),
         ]
+    parts += render_kinds(document.kinds, mark)
     parts.append(_render_notes(document))
     return "\n\n".join(parts) + "\n"
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, TypeAdapter
 
 from hephaestus_baselines.config.run_config import Task
+from hephaestus_baselines.evaluation.kind_schema import KindReport
 from hephaestus_baselines.evaluation.metrics import DEFORMATION_KINDS, DeformationKind
 from hephaestus_baselines.evaluation.result_schema import (
     NullableFloat,
@@ -20,6 +21,13 @@ from hephaestus_baselines.evaluation.result_schema import (
 )
 from hephaestus_build.dataset.splits import SplitPart
 
+#: Score of the headline, by unit.
+HEADLINE_SCORE: Mapping[ScoringUnit, str] = {
+    "items": "average_precision",
+    "interferograms": "average_precision",
+    "pixels": "f1",
+    "all-pixels": "f1",
+}
 #: Intensities from few fringes to many.
 _INTENSITIES = ("Low", "Medium", "High")
 #: Listed among the scores, but a number per frame-year rather than a fraction.
@@ -210,6 +218,9 @@ class TablesDocument(ResultModel):
     )
     detection: list[KindDetection] = Field(
         description="Detection by intensity, activity type and volcano, for each setting."
+    )
+    kinds: list[KindReport] = Field(
+        description="Heads that tell the kind of deformation, of `hephaestus benchmark probe` on this split."
     )
 
 

@@ -86,6 +86,47 @@ def test_an_exported_model_predicts_bit_for_bit_like_its_checkpoint(task, runs, 
         assert torch.equal(values, second.model.state_dict()[name])
 
 
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_an_exported_model_of_series_predicts_series_bit_for_bit(task, series_runs, home, tmp_path):
+    cube, run = home / "cubes" / f"{FRAME}.zarr", series_runs[task]
+    folder = tmp_path / "model"
+    export_model_folder(run, folder)
+    pairs = [Pair.parse(f"20190106_201901{day}") for day in (18, 18, 30)]
+    before = open_checkpoint_predictor(run / "best.ckpt", device="cpu")
+    after = open_predictor(folder, device="cpu")
+    assert (after.name, after.pair_count) == (before.name, 3)
+    one, other = before.predict(cube, pairs), after.predict(cube, pairs)
+    assert np.isfinite(one).any()
+    assert one.tobytes() == other.tobytes()
+    with pytest.raises(UsageError, match="takes 3 pairs, not 1"):
+        after.predict(cube, pairs[:1])
+    about = json.loads((folder / RECIPE_FILE).read_text())
+    # the channels of the three steps follow each other
+    assert [name.partition("/")[0] for name in about["channels"]] == [
+        step for step in "012" for _ in about["normalisation"]
+    ]
+    card = (folder / CARD_FILE).read_text()
+    assert "three interferograms of one primary date" in card
+    command = [
+        "benchmark",
+        "predict",
+        cube,
+        "--model",
+        folder,
+        "--to",
+        tmp_path / "maps",
+        "--since",
+        "2020-02-01",
+    ]
+    assert hephaestus(*command, "--device", "cpu", "--json") == 0
+    with xr.open_zarr(tmp_path / "maps" / f"{FRAME}.zarr") as maps:
+        assert maps["deformation_probability"].notnull().any()
+    change_document(folder, RECIPE_FILE, lambda document: document["recipe"].update(series=False))
+    reseal(folder)
+    with pytest.raises(HephaestusError, match=r"is not used: |does not fit the model"):
+        open_predictor(folder, device="cpu").predict(cube, pairs[:1])
+
+
 def test_an_exported_model_predicts_in_another_place_without_run_or_network(exported, home, tmp_path):
     """A process with another home and working folder, no results, and no socket that leaves it."""
     elsewhere = tmp_path / "elsewhere"
