@@ -18,7 +18,7 @@ import numpy.typing as npt
 from hephaestus_build.comparison.torch_values import MAX_FILE_BYTES, decode_torch_file
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair, parse_day
-from hephaestus_build.core.plain_files import is_real_folder, walk_files
+from hephaestus_build.core.plain_files import is_plain_file, is_real_folder, walk_files
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.cube.reading.store_objects import read_object
@@ -148,8 +148,9 @@ def find_samples(path: Path, listener: ProgressListener | None = None) -> list[S
         shards = [path / name for name, _ in walk_files(path) if name.endswith(".tar")]
     else:
         shards = [path]
-        if not path.exists():
-            raise UsageError(f"{path} is not there; give a shard (.tar), or a folder of shards")
+        if not is_plain_file(path.parent, path.name):
+            what = "no plain file that can be read" if path.exists() else "not there"
+            raise UsageError(f"{path} is {what}; give a shard (.tar), or a folder of shards")
     found = [sample for shard in shards for sample in _iter_samples(index_tar(shard, listener))]
     if not found:
         raise UsageError(

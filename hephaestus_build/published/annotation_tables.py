@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hephaestus_build.core.frames import Pair
-from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.cube.schema import MASK_VARIABLES, cube_schema
 from hephaestus_build.processing.mask_rasterization import expected_codes
 from hephaestus_build.published.published_cube import PublishedCube
@@ -83,8 +83,14 @@ class AnnotationTables:
                 self._note(name, pair, f"codes {cube} in the cube, {said} by the annotation")
 
     def findings(self) -> list[str]:
-        """Return one line for each value or mask that differs from the annotations."""
+        """Return one line for each value or mask that differs from the annotations, and for lacking pairs."""
         lines = []
+        lacking = sorted(pair.name for pair in self.annotations.keys() - set(self.published.pairs))
+        if lacking:
+            lines.append(
+                f"it lacks {count_of(len(lacking), 'annotated pair')}, as {lacking[0]}, which the next build "
+                f"fetches where the archive has them"
+            )
         for name, count in sorted(self.differences.items()):
             pairs = "1 pair" if count == 1 else f"{count} pairs"
             lines.append(f"{name} is not that of the annotations in {pairs}, as in {self.examples[name]}")

@@ -14,6 +14,7 @@ import xarray as xr
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.plain_files import is_real_folder
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.core.settings import Settings, local_path
@@ -24,6 +25,8 @@ from hephaestus_build.cube.reading.tar_objects import find_tar_store
 from hephaestus_build.cube.reading.zarr_v2 import is_zarr_v2, open_store_v2, open_zarr_v2
 
 AXES = ("primary_date", "secondary_date")
+#: Folder of an export as GeoTIFF.
+_GEOTIFF_FOLDER = "interferograms"
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,11 @@ class ReadableCube:
             if objects.path.name != path.name:  # a tar file of one cube
                 target = f"{target}/{objects.root}"
         else:
+            if is_real_folder(path / _GEOTIFF_FOLDER):
+                raise UsageError(
+                    f"{target} is an export as GeoTIFF, which has no tables to compare; "
+                    f"`hephaestus export FRAME --to zarr2` makes one that is a cube"
+                )
             dataset = open_pinned_cube(find_cube(target, settings), chunks=None)
         return cls.of_dataset(target, dataset)
 

@@ -251,3 +251,12 @@ def test_a_file_of_another_kind_leads_to_what_helps(rebuilt, hephaestus, tmp_pat
     assert code in (1, 2)
     assert (out, err.count("\n")) == ("", 1)
     assert expected in err
+
+
+def test_an_export_as_geotiff_leads_to_one_that_is_a_cube(rebuilt, hephaestus, tmp_path):
+    out = tmp_path / "tiff"
+    words = ("--to", "geotiff", "--out", str(out), "--pair", PAIRS[0], "--variables", "insar_difference")
+    assert hephaestus("export", str(rebuilt), *words)[0] == 0
+    code, _, err = hephaestus("compare", str(rebuilt), str(out / FRAME))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--to zarr2" in err
