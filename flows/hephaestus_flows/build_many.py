@@ -155,6 +155,7 @@ def watch(
     frames: list[FrameName] | None = None,
     pairs: PairChoice | None = None,
     since: Day | None = None,
+    era5: Era5Choice | None = None,
     data_dir: Path | None = None,
     at_a_time: FramesAtOnce = 2,
     simulated: bool = False,
@@ -167,12 +168,13 @@ def watch(
         frames: LiCSAR frame ids, annotated or not; by default the frames that have a cube of real data.
         pairs: annotated, all, or auto (annotated where the frame has annotations).
         since: Leave out pairs that begin before this day.
+        era5: Source of ERA5: cds, arco, or auto.
         data_dir: Folder of cubes/, the cache and the results: in the server's own, or in one of data_roots.
         at_a_time: Frames at once.
         simulated: Among the simulated cubes; by default all of them.
     """
     try:
-        settings = load_flow_settings(data_dir, simulated, pairs=pairs)
+        settings = load_flow_settings(data_dir, simulated, pairs=pairs, era5=era5)
         known = [frame for frame, home in frames_with_settings(settings) if home.is_simulated == simulated]
         chosen = list(dict.fromkeys(map(frame_named, frames))) if frames else known
         if not chosen and not settings.data_dir.is_dir():

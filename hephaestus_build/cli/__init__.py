@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str | None, str]] = {
     "pairs": ("hephaestus_build.cli.pairs", "List the pairs of a frame, and what became of each."),
     "status": ("hephaestus_build.cli.status", "Show how all cubes stand, and what is owed or stale."),
     "watch": ("hephaestus_build.cli.watch", "Keep cubes up to date, round after round."),
+    "apply": ("hephaestus_build.cli.apply", "Do the jobs of a YAML file: build once, or schedule."),
     "verify": ("hephaestus_build.cli.verify", "Compare every stored object with what was published."),
     "repair": ("hephaestus_build.cli.repair", "Rebuild exactly what is damaged."),
     "gc": ("hephaestus_build.cli.gc", "Remove old generations."),

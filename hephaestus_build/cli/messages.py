@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 from collections.abc import Sequence
 
-from hephaestus_build.cli.console import err, print_notice
+import typer
+
+from hephaestus_build.cli.console import err, out, print_notice
 from hephaestus_build.core.plain_text import count_of, format_bytes, format_duration
 from hephaestus_build.core.provenance import Outcome
+from hephaestus_build.core.terminal import json_text
 from hephaestus_build.download.traffic import TRAFFIC
 from hephaestus_build.operations.run_log import BuildRun
 from hephaestus_build.pipeline.missing_products import MissingProduct
@@ -60,3 +65,20 @@ class BuildSummary:
             f"{what}{count_of(len(self.runs), noun)}: {', '.join(said)}, {owed} with something owed; "
             f"{fetched} fetched in {format_duration(time.monotonic() - self._began)}"
         )
+
+
+def print_run(run: BuildRun, *, as_json: bool) -> None:
+    """Print one line about a build, at once also in a pipe."""
+    if as_json:
+        typer.echo(json_text(run.to_json(), indent=None))
+    elif run.result is None:
+        print_notice(run.error, logging.ERROR)
+    else:
+        news = f"generation {run.result.generation}" if run.result.published else "nothing new"
+        owed = f", {len(run.result.owed)} owed" if run.result.owed else ""
+        owed += f", {len(run.result.accepted)} accepted as absent" if run.result.accepted else ""
+        stored = count_of(run.result.pairs, "pair")
+        out.print(f"{run.began:%Y-%m-%d %H:%M} {run.frame}: {news}, {stored}{owed}")
+        if run.error:
+            print_notice(run.error, logging.WARNING)
+    sys.stdout.flush()

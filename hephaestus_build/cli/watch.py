@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from hephaestus_build.cli.console import err, load_command_settings, out, print_notice, worst_exit_code
-from hephaestus_build.cli.messages import BuildSummary
+from hephaestus_build.cli.console import err, load_command_settings, print_notice, worst_exit_code
+from hephaestus_build.cli.messages import BuildSummary, print_run
 from hephaestus_build.cli.options import (
     JSON_OPTION,
     AllFramesOption,
@@ -35,11 +34,9 @@ from hephaestus_build.cli.targets import (
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import ProgressListener, show_progress
-from hephaestus_build.core.terminal import json_text
 from hephaestus_build.operations.batch import watch as watch_frames
 from hephaestus_build.operations.look_schedule import WatchRound
 from hephaestus_build.operations.round_report import RoundReporter
-from hephaestus_build.operations.run_log import BuildRun
 from hephaestus_build.simulation.server.embedded import serve_for_frames
 
 
@@ -120,7 +117,7 @@ def watch(
                 codes.add(run.exit_code)
                 total.add(run)
                 summary.add(run)
-                _print_run(run, as_json=as_json)
+                print_run(run, as_json=as_json)
                 done += 1
         finally:  # it may be stopped
             if rounds != 1 and done:
@@ -137,20 +134,3 @@ def _print_later(coming: WatchRound) -> None:
             f"long: the first, {frame}, is due on {moment:%Y-%m-%d %H:%M} UTC, or at once where it is named",
             markup=False,
         )
-
-
-def _print_run(run: BuildRun, *, as_json: bool) -> None:
-    """Print one line about a build, at once also in a pipe."""
-    if as_json:
-        typer.echo(json_text(run.to_json(), indent=None))
-    elif run.result is None:
-        print_notice(run.error, logging.ERROR)
-    else:
-        news = f"generation {run.result.generation}" if run.result.published else "nothing new"
-        owed = f", {len(run.result.owed)} owed" if run.result.owed else ""
-        owed += f", {len(run.result.accepted)} accepted as absent" if run.result.accepted else ""
-        stored = count_of(run.result.pairs, "pair")
-        out.print(f"{run.began:%Y-%m-%d %H:%M} {run.frame}: {news}, {stored}{owed}")
-        if run.error:
-            print_notice(run.error, logging.WARNING)
-    sys.stdout.flush()

@@ -50,11 +50,12 @@ STAND_INS = {
     "20160909_20160921": "20190106_20190118",
     "20160909_20161003": "20190106_20190130",
     "path/to/cube.zarr": f"data/cubes/{REAL_FRAME}.zarr",
+    "docs/examples/jobs.yaml": f"{ROOT}/docs/examples/jobs.yaml",
     "portal/": "portal/ --epochs 2 --frame 198A_00210_131313",
 }
 #: Why lines of `hephaestus` are not run, and how many there are.
 LEFT_OUT = {
-    "asks the real archives": 19,
+    "asks the real archives": 20,
     "trains, or needs what was trained": 28,
     "serves until it is stopped": 3,  # test_archives_are_served_as_pages_say runs them
     "is part of a script that is not run": 1,
@@ -68,6 +69,8 @@ OTHER_PROGRAMS = {
     "systemctl": "needs systemd",
     "journalctl": "needs systemd",
     "rsync": "copies to another machine",
+    "cp": "writes to the folders of systemd",
+    "docker": "needs Docker",
     "prefect": "needs a server; tests/integration/flows",
     "gdalinfo": "tests/integration/readers",
     "LiCSBAS01_get_geotiff.py": "needs LiCSBAS",
@@ -210,8 +213,8 @@ def why_left_out(words: list[str]) -> str:
     if words == ["plan", "Colima"]:  # refused before any archive is asked
         return ""
     asking = {"--upstream", "--update"} & {*words} or words[1:] == ["fetch"]
-    offline = words[0] == "plan" and {"--all", "--published"} & {*words}
-    asks = words[0] in ("plan", "build", "watch") or asking
+    offline = (words[0] == "plan" and {"--all", "--published"} & {*words}) or "--dry-run" in words
+    asks = words[0] in ("plan", "build", "watch", "apply") or asking
     return "asks the real archives" if asks and not offline and "--simulated" not in words else ""
 
 

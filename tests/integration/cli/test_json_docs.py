@@ -151,6 +151,9 @@ def test_commands_on_cubes(
     refused = archive.faults.add(r"\.tif$", faults.error_status(403))
     (nothing,) = run("watch", FRAME, "--once", code=1)
     assert len(nothing["owed"]) == 7
+    jobs = tmp_path / "jobs.yaml"
+    jobs.write_text(f"jobs: {{one: {{frames: [{FRAME}, {UNKNOWN}], simulated: true, at_a_time: 1}}}}")
+    assert run("apply", jobs, code=1)["jobs"][0]["runs"][0]["owed"]
     assert run("build", FRAME, code=1)["frames"][0]["owed"] == nothing["owed"]
     archive.faults.remove(refused)
     archive.faults.add(r"\.geo\.hgt\.tif$", faults.error_status(404))
@@ -164,7 +167,9 @@ def test_commands_on_cubes(
     run("inspect", FRAME)
     (lines, _) = run("watch", FRAME, UNKNOWN, "--once", "--at-a-time", 1, code=1)
     assert lines["result"]["owed"]
+    assert run("apply", jobs, code=1)["jobs"][0]["runs"][0]["result"]["owed"]
     archive.reset()
+    run("apply", jobs, code=1)
     run("build", FRAME, "--no-quicklook")
 
     run("inspect", FRAME)

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import hephaestus_build.cli
 from annotation_files import good_file, quiet_file, tar_of
-from checkout import PACKAGES
+from checkout import PACKAGES, ROOT
 from toy_cube import toy_cube
 
 #: Commands that print tables, each with whether JSON has an item for every row.
@@ -27,6 +27,7 @@ TABLES = {
     "frames": True,
     "pairs 198A_00210_131313": True,
     "status": True,
+    f"apply {ROOT}/docs/examples/jobs.yaml --dry-run": False,
     "compare 198A_00210_131313 198A_00210_131313": True,
     "compare 198A_00210_131313 --samples shards": False,
     "archive list": True,

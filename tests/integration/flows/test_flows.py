@@ -28,7 +28,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoolCreate
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
@@ -59,6 +59,7 @@ from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.settings import load_settings
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.operations.jobs import read_job_file
 from hephaestus_build.operations.run_log import read_last_runs
 from hephaestus_build.pipeline.build import build
 from hephaestus_build.pipeline.plan import BuildRequest as BuildRequest
@@ -80,6 +81,7 @@ from hephaestus_flows.concurrency_limits import (
     create_missing_limits,
     renew_limits,
 )
+from hephaestus_flows.job_deployments import deploy_jobs
 from hephaestus_flows.local_server import check_access, ensure_server, is_server_healthy
 from hephaestus_flows.parameter_types import FRAME_NAME_PATTERN
 from hephaestus_flows.prefect_plugin import expand_deployment_name
@@ -707,3 +709,42 @@ def test_the_commands_of_the_page_work_in_their_order(prefect, deployed, tmp_pat
         assert {run.parameters.get("frame") for run in runs} >= {"124D_04854_171313", ORDINARY}
         for run in runs:
             client.delete_flow_run(run.id)
+
+
+def test_jobs_with_a_schedule_are_deployments_that_are_updated_and_run(prefect, data, tmp_path, monkeypatch):
+    job = {
+        "frames": [ORDINARY],
+        "since": "2019-01-01",
+        "pairs": "all",
+        "simulated": True,
+        "data_dir": str(data),
+    }
+    file = tmp_path / "jobs.yaml"
+    jobs = {"hourly": {**job, "schedule": "7 */12 * * *", "timezone": "Europe/Rome"}}
+
+    def apply() -> dict[str, str]:
+        file.write_text(yaml.safe_dump({"jobs": jobs}))
+        known = read_job_file(file)
+        return deploy_jobs(known.jobs, known.work_pool)
+
+    with get_client(sync_client=True) as client:
+        with pytest.raises(HephaestusError, match=r"no work pool hephaestus: `prefect work-pool create"):
+            apply()
+        client.create_work_pool(WorkPoolCreate(name="hephaestus", type="process"))
+        assert apply() == {"hourly": "watch/hourly"}
+        made = client.read_deployment_by_name("watch/hourly")
+        jobs["hourly"]["schedule"] = "5 3 * * mon"
+        del jobs["hourly"]["pairs"]
+        apply()
+        updated = client.read_deployment_by_name("watch/hourly")
+    assert updated.id == made.id
+    assert [(item.schedule.cron, item.schedule.timezone) for item in updated.schedules] == [
+        ("5 3 * * mon", "Europe/Rome")
+    ]
+    assert (made.parameters["pairs"], "pairs" in updated.parameters) == ("all", False)
+    assert updated.work_pool_name == "hephaestus"
+    # as a worker does it: the flow by its module, with the deployment's parameters
+    flow = load_flow_from_entrypoint(updated.entrypoint)
+    state = flow(**{**updated.parameters, "since": date(2019, 1, 1)}, return_state=True)
+    assert state.is_completed(), state.message
+    assert read_last_runs(data / "simulated")[ORDINARY]["exit_code"] in (0, 3)
