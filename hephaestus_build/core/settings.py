@@ -314,6 +314,13 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Seconds to wait for a queued ERA5 request before its product is listed as owed.",
     )
+    era5_requests: int = Field(
+        4,
+        ge=1,
+        le=100,
+        description="Requests in the queue of the CDS at once, over all builds that share the cache folder, "
+        "on one machine or many; a build alone has no more than `connections` there.",
+    )
     workers: int = Field(
         0,
         ge=0,

@@ -15,7 +15,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from hephaestus_build.download.credentials import CDS_KEY_HELP, CdsCredentials
 from hephaestus_build.download.request_pace import RequestLimits
 from hephaestus_build.sources.era5.cds_errors import MAX_TRIES, CdsError, classify_cds_error
 from hephaestus_build.sources.era5.cds_netcdf import CdsFields, InvalidCdsFileError, read_cds_netcdf
+from hephaestus_build.sources.era5.cds_queue import QueuePlaces
 from hephaestus_build.sources.era5.cds_session import SingleOriginSession
 from hephaestus_build.sources.era5.fields import Era5Batch, Era5Fields, assemble_fields, group_into_batches
 from hephaestus_build.sources.era5.month_cache import CachedEra5Source, era5_product_name, failed_fields
@@ -84,6 +85,7 @@ class CdsEra5Source(CachedEra5Source):
         )
         self._settings = settings
         self._credentials = credentials
+        self._places = QueuePlaces(self.folder / "queue", settings.era5_requests)
         self._max_poll_interval = longest_pause or min(_MAX_POLL_INTERVAL, settings.timeout / 2)
 
     @property
@@ -109,6 +111,8 @@ class CdsEra5Source(CachedEra5Source):
                 ends.callback(api.session.close)
                 reader.start()
                 session = _RequestContext(frame, area, api, http, reader)
+                for job in queue:
+                    ends.callback(job.leave_queue)
                 yield from self._run_queue(session, queue, waiting, say)
             except CdsError as failure:
                 # a fatal error concerns every request: submit no further ones
@@ -126,7 +130,8 @@ class CdsEra5Source(CachedEra5Source):
     ) -> Iterator[Era5Fields]:
         """Submit requests a few at a time and yield the fields of each as it ends.
 
-        1. Submit requests until `settings.connections_allowed` of them are pending.
+        1. Submit requests until `settings.connections_allowed` of them are pending, or there is no free place
+           in the queue (`settings.era5_requests`, shared with other processes).
         2. Poll each pending request; yield the fields of the ones that ended.
         3. If none ended, pause: 1 s at first, 1.5 times longer each time, up to the maximum. Any progress
            resets the pause, and a period of `settings.era5_deadline` seconds without progress is an error.
@@ -135,32 +140,43 @@ class CdsEra5Source(CachedEra5Source):
         pause = first_pause = min(1.0, self._max_poll_interval)
         while queue or waiting:
             while queue and len(waiting) < self._settings.connections_allowed:
+                if (place := self._places.try_take()) is None:
+                    break
                 waiting.append(queue.popleft())
+                waiting[-1].place = place
                 self._submit(session.api, waiting[-1])
             moved = False
             for job in list(waiting):
                 fields = self._poll(session, job)
                 if fields is not None:
                     waiting.remove(job)
+                    job.leave_queue()
                     moved = True
                     yield fields
                     job.clean_up(session.http)  # the consumer has cached the fields by now
                 elif job.remote is None:
                     waiting.remove(job)
+                    job.leave_queue()
                     queue.appendleft(job)
                     moved = True
             if moved:
                 pause, last_moved = first_pause, time.monotonic()
             elif time.monotonic() - last_moved > self._settings.era5_deadline:
+                where = "in" if waiting else "before"
                 raise CdsError(
                     Outcome.UNREACHABLE,
-                    f"still in the queue of the CDS after {self._settings.era5_deadline:g} s; build again "
-                    "to resume waiting for the same request",
+                    f"still {where} the queue of the CDS after {self._settings.era5_deadline:g} s; build "
+                    "again to resume waiting for the same request",
                     everything=True,
                 )
             else:
                 queued = count_of(len(waiting), "request")
-                say(f"in the queue of the CDS: {queued}, {len(queue)} to be submitted")
+                others = (
+                    ""
+                    if waiting
+                    else f"; other builds hold {count_of(self._places.count, 'place')} (era5_requests)"
+                )
+                say(f"in the queue of the CDS: {queued}, {len(queue)} to be submitted{others}")
                 time.sleep(pause)
                 pause = min(1.5 * pause, self._max_poll_interval)
 
@@ -328,6 +344,8 @@ class _CdsJob:
         Whether a later build should submit a new request.
     retries_left : int
         How many more unexpected responses are tolerated.
+    place : ExitStack
+        Its place in the queue, while it is pending.
     """
 
     batch: Era5Batch
@@ -338,11 +356,16 @@ class _CdsJob:
     error: CdsError | None = None
     is_final: bool = False
     retries_left: int = 3
+    place: ExitStack = field(default_factory=ExitStack)
 
     @property
     def netcdf_path(self) -> Path:
         """Where its result is stored until the fields are cached."""
         return self.request_file.with_suffix(".nc")
+
+    def leave_queue(self) -> None:
+        """Free its place in the queue."""
+        self.place.close()
 
     def use_retry(self) -> bool:
         """Use up one retry after an unexpected response; return whether there was one left."""

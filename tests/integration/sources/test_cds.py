@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -121,7 +124,7 @@ def test_a_damaged_or_emptied_cache_is_only_asked_for_again(
 def test_nothing_else_stays_in_the_cache(source: CdsEra5Source, tmp_path: Path) -> None:
     source.fetch(FRAME, AREA, JUNE)
     files = [path.name for path in tmp_path.rglob("*") if path.is_file()]
-    assert sorted(files) == [".hephaestus-growth.json", "201806T12.npz"]
+    assert sorted(files) == [".hephaestus-growth.json", "201806T12.npz", "place-0.lock"]
 
 
 def test_a_cache_that_cannot_be_written_is_a_clear_error(server: LoopbackServer, tmp_path: Path) -> None:
@@ -146,6 +149,54 @@ def test_few_requests_wait_at_once(cds: CdsApp, server: LoopbackServer, tmp_path
     hours = [datetime(2018, month, 1, 12) for month in range(1, 7)]
     assert not cds_source(server, tmp_path, connections=2).fetch(FRAME, AREA, hours, watch).missing_hours
     assert most == 2
+
+
+def test_builds_that_share_a_cache_share_the_places_in_the_queue(
+    cds: CdsApp, server: LoopbackServer, tmp_path: Path
+) -> None:
+    cds.queue_polls = 6
+    most, said = 0, set()
+
+    def watch(done: int, total: int, message: str) -> None:
+        nonlocal most
+        said.add(message)
+        most = max(most, sum(job.poll_count <= cds.queue_polls for job in cds.jobs.values()))
+
+    def fetch(area: Era5Area) -> bool:
+        hours = [datetime(2018, month, 1, 12) for month in range(1, 7)]
+        source = cds_source(server, tmp_path, era5_requests=2)
+        return not source.fetch(FRAME, area, hours, watch).missing_hours
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(
+            pool.map(fetch, [AREA, Era5Area(-37.0, 174.0, -38.0, 180.0), Era5Area(40.0, 1.0, 39.0, 2.0)])
+        )
+    assert submissions(server) == 18
+    assert 1 <= most <= 2
+    assert any("other builds hold 2 places" in message for message in said)
+
+
+def test_places_of_another_process_are_free_again_when_it_is_killed(
+    cds: CdsApp, server: LoopbackServer, tmp_path: Path
+) -> None:
+    source = cds_source(server, tmp_path, era5_requests=1, era5_deadline=0.3)
+    place = source.folder / "queue" / "place-0.lock"
+    code = f"""
+import sys, time
+from pathlib import Path
+from hephaestus_build.core.filesystem.locks import try_lock_file
+with try_lock_file(Path({str(place)!r})) as held:
+    print(held, flush=True)
+    time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "True\n"
+        found = source.fetch(FRAME, AREA, JUNE)
+        assert "still before the queue of the CDS after 0.3 s" in found.missing_hours[JUNE[0]].detail
+        assert submissions(server) == 0
+        other.kill()
+    assert not source.fetch(FRAME, AREA, JUNE).missing_hours
 
 
 def test_a_queue_without_end_is_owed_and_resumed_by_the_next_build(
