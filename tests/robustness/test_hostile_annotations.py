@@ -23,8 +23,8 @@ from annotation_files import SQUARE, good_file, tar_of
 from fuzzing import Reader as FuzzedReader
 from fuzzing import fuzz
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.filesystem.tar_members import TarError, read_tar
 from hephaestus_build.core.settings import load_settings
-from hephaestus_build.core.tar_members import TarError, read_tar
 from hephaestus_build.sources.annotations import archive_members
 from hephaestus_build.sources.annotations.archive import find_annotations, load_annotations
 from hephaestus_build.sources.annotations.archive_members import (

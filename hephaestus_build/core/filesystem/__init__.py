@@ -1,1 +1,1 @@
-"""What the file system of a folder can do, and locks that work on any of them."""
+"""What the file system of a folder can do, locks that work on any, and tar files without unpacking."""

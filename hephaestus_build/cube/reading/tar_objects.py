@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.filesystem.tar_members import TarEntry, TarError, scan_tar_file
 from hephaestus_build.core.plain_files import UnsafePathError, is_plain_file, open_plain_file
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.progress import NullListener, ProgressListener
-from hephaestus_build.core.tar_members import TarEntry, TarError, scan_tar_file
 
 #: First bytes of what is often taken for a plain tar file, its name, and the command that makes one of it.
 _PACKED = (

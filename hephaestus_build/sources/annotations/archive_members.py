@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from hephaestus_build.core.tar_members import TarError, read_tar
+from hephaestus_build.core.filesystem.tar_members import TarError, read_tar
 
 #: Bytes of the largest member that is read; the largest published annotation has 4 kB.
 MAX_MEMBER_BYTES = 1 << 20

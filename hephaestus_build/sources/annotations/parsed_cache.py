@@ -30,7 +30,7 @@ _PARSER_FILES = (
     "archive_members.py",
     "parsed_cache.py",
     "../../core/frames.py",
-    "../../core/tar_members.py",
+    "../../core/filesystem/tar_members.py",
 )
 
 
