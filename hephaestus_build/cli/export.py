@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,18 +12,21 @@ import typer
 
 from hephaestus_build.cli.console import load_command_settings, out, print_json, print_notice
 from hephaestus_build.cli.inspect import DataDirOption
-from hephaestus_build.cli.options import JSON_OPTION, SimulatedOption
+from hephaestus_build.cli.options import DATE_FORMATS, JSON_OPTION, SimulatedOption, parse_degrees
 from hephaestus_build.cli.shard_selection import select_shard_samples
 from hephaestus_build.core.errors import HephaestusError, UsageError, wrap_unexpected_errors
-from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.frame_search import check_bounds
+from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import show_progress
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import find_cube, select_cubes
-from hephaestus_build.export.geotiff import export_geotiff
-from hephaestus_build.export.selection import open_export_selection
+from hephaestus_build.export.geotiff import ExportResult, export_geotiff
+from hephaestus_build.export.licsbas import LICSBAS_VARIABLES, export_licsbas
+from hephaestus_build.export.selection import ExportSelection, open_export_selection
 from hephaestus_build.export.webdataset import export_webdataset
 from hephaestus_build.export.zarr_v2 import export_zarr_v2
+from hephaestus_build.operations.pair_table import kept_baselines
 
 
 class ExportFormat(StrEnum):
@@ -31,6 +35,7 @@ class ExportFormat(StrEnum):
     ZARR2 = "zarr2"
     GEOTIFF = "geotiff"
     WEBDATASET = "webdataset"
+    LICSBAS = "licsbas"
 
 
 def export(
@@ -46,13 +51,27 @@ def export(
     to: Annotated[
         ExportFormat,
         typer.Option(
-            help="zarr2: one store; geotiff: one file an image; webdataset: shards of annotated windows."
+            help="zarr2: one store; geotiff: one file an image, with a QGIS project; licsbas: a folder for "
+            "LiCSBAS; webdataset: shards of annotated windows."
         ),
     ],
     folder: Annotated[Path, typer.Option("--out", help="Folder to write to; made if need be.")],
     pairs: Annotated[
         list[str] | None,
         typer.Option("--pair", help="A pair, such as 20160909_20160921; may be repeated. Default: all."),
+    ] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(formats=DATE_FORMATS, help="Leave out pairs that begin before this day."),
+    ] = None,
+    newest: Annotated[
+        int | None, typer.Option(min=1, help="Take only as many pairs as this: those that end last.")
+    ] = None,
+    bbox: Annotated[
+        str | None,
+        typer.Option(
+            metavar="W,S,E,N", help="Of geotiff: only the pixels that this box touches, in degrees."
+        ),
     ] = None,
     variables: Annotated[
         list[str] | None,
@@ -83,7 +102,7 @@ def export(
     data_dir: DataDirOption = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Export cubes to Zarr v2, to cloud-optimized GeoTIFFs or to WebDataset shards.
+    """Export cubes to Zarr v2, to GeoTIFFs for QGIS, to a folder for LiCSBAS or to WebDataset shards.
 
     An export that was interrupted goes on where it stopped. Nothing is replaced without --force.
     """
@@ -95,35 +114,55 @@ def export(
             raise UsageError(
                 "--variables chooses nothing of webdataset, whose channels are the published ones"
             )
+        _refuse("of --to geotiff, zarr2 and licsbas alone", since=since, newest=newest, bbox=bbox)
         cubes = [find_cube(target, settings) for target in targets or []]
         _export_webdataset(
             cubes, folder, wanted, split, part, size or 512, (shard_mb or 1000) * 1_000_000, force, settings,
             series=series, as_json=as_json,
         )  # fmt: skip
         return
-    for option, value in (
-        ("split", split), ("part", part), ("series", series or None), ("size", size), ("shard-mb", shard_mb),
-    ):  # fmt: skip
-        if value is not None:
-            raise UsageError(f"--{option} is of --to webdataset alone")
+    shards = {"split": split, "part": part, "series": series or None, "size": size, "shard-mb": shard_mb}
+    _refuse("of --to webdataset alone", **shards)
+    if to is not ExportFormat.GEOTIFF:
+        _refuse("of --to geotiff alone", bbox=bbox)
     if targets is None or len(targets) != 1:
         raise UsageError(f"--to {to} is of one cube: name it")
     [target] = targets
     path = find_cube(target, settings)
+    images_only = to is not ExportFormat.ZARR2
+    if to is ExportFormat.LICSBAS:
+        if foreign := [name for name in names if name not in LICSBAS_VARIABLES]:
+            raise UsageError(
+                f"LiCSBAS reads no {', '.join(foreign)}; it reads {', '.join(LICSBAS_VARIABLES)}"
+            )
     with wrap_unexpected_errors(target):
-        source = open_export_selection(path, wanted, names, images_only=to is ExportFormat.GEOTIFF)
+        source = open_export_selection(
+            path,
+            wanted,
+            names,
+            since=since.date() if since else None,
+            newest=newest,
+            images_only=images_only,
+        )
     result: dict[str, Any] = {"frame": source.frame, "to": str(to), "simulated": source.is_simulated}
+    common: Any = {"force": force, "threads": settings.worker_count}
     with wrap_unexpected_errors(source.frame), show_progress() as listener:
-        if to is ExportFormat.ZARR2:
-            path = export_zarr_v2(
-                source, folder, force=force, threads=settings.worker_count, listener=listener
-            )
-            result |= {"path": str(path)}
-        else:
-            done = export_geotiff(
-                source, folder, force=force, threads=settings.worker_count, listener=listener
-            )
-            result |= {"path": str(done.folder), "written": done.written, "kept": done.kept}
+        match to:
+            case ExportFormat.ZARR2:
+                result |= {"path": str(export_zarr_v2(source, folder, listener=listener, **common))}
+            case ExportFormat.GEOTIFF:
+                done = export_geotiff(source, folder, box=_parse_box(bbox), listener=listener, **common)
+                result |= _describe_files(done)
+                for kept in done.changed:
+                    print_notice(
+                        f"{kept} was changed after an earlier export and is kept; move it away for a new one"
+                    )
+            case _:
+                made = export_licsbas(
+                    source, folder, kept_baselines(Frame(source.frame), settings), listener=listener, **common
+                )
+                result |= _describe_files(made.files)
+                result |= {"unwrapped": made.unwrapped, "baselines": made.baselines}
     if as_json:
         print_json(result)
         return
@@ -134,6 +173,39 @@ def export(
         else ""
     )
     out.print(f"{source.frame}{mark} is in {result['path']}{count}", soft_wrap=True)
+    if "unwrapped" in result:
+        _print_what_licsbas_lacks(source, result)
+
+
+def _describe_files(done: ExportResult) -> dict[str, Any]:
+    return {"path": str(done.folder), "written": done.written, "kept": done.kept}
+
+
+def _refuse(why: str, **options: object) -> None:
+    """Refuse options that the chosen format does not have."""
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"--{name} is {why}")
+
+
+def _parse_box(text: str | None) -> tuple[float, float, float, float] | None:
+    if text is None:
+        return None
+    west, south, east, north = parse_degrees("--bbox", text, "W,S,E,N", "13,36,17,39")
+    check_bounds((west, south, east, north))
+    return west, south, east, north
+
+
+def _print_what_licsbas_lacks(source: ExportSelection, result: dict[str, Any]) -> None:
+    pairs = len(source.pair_positions)
+    if lacking := pairs - result["unwrapped"]:
+        print_notice(
+            f"{source.frame}: {lacking} of {count_of(pairs, 'pair')} have no unwrapped phase; "
+            f"`hephaestus build {source.frame} --variables unwrapped_phase` fetches LiCSAR's, or "
+            "LiCSBAS02to05_unwrap.py of COMET's LiCSBAS unwraps them"
+        )
+    if not result["baselines"]:
+        print_notice(f"{source.frame}: no perpendicular baselines are known; LiCSBAS takes zeros")
 
 
 def _export_webdataset(

@@ -12,7 +12,13 @@ from typing import Annotated, Any
 import typer
 
 from hephaestus_build.cli.console import load_command_settings, print_json, print_notice, print_table
-from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, PublishedOption, SimulatedOption
+from hephaestus_build.cli.options import (
+    JSON_OPTION,
+    DataDirOption,
+    PublishedOption,
+    SimulatedOption,
+    parse_degrees,
+)
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import FoundFrame, find_frames, suggestion
 from hephaestus_build.core.frames import FRAME_ID_HELP, Frame
@@ -67,8 +73,8 @@ def frames(
         raise UsageError("--force goes with --update")
     settings = load_command_settings(simulated, data_dir=data_dir)
     code = _update(settings, force=force) if update else 0
-    point = None if near is None else _parse_numbers("--near", near, "LAT,LON", "37.75,15.0")
-    box = None if bbox is None else _parse_numbers("--bbox", bbox, "W,S,E,N", "13,36,17,39")
+    point = None if near is None else parse_degrees("--near", near, "LAT,LON", "37.75,15.0")
+    box = None if bbox is None else parse_degrees("--bbox", bbox, "W,S,E,N", "13,36,17,39")
     text = " ".join(words or ())
     kept = None if published else read_frame_list(settings)
     if simulated and kept is None:
@@ -142,17 +148,6 @@ def _latency(newest: date | None) -> dict[str, Any]:
     """Return the newest date and the days since, as JSON values; null where they are not known."""
     days = None if newest is None else (datetime.now(UTC).date() - newest).days
     return {"newest": None if newest is None else newest.isoformat(), "latency_days": days}
-
-
-def _parse_numbers(option: str, text: str, form: str, example: str) -> tuple[float, ...]:
-    """Return the numbers of an option such as ``37.75,15.0``."""
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != form.count(",") + 1:
-        raise UsageError(f"{option} {text} is not {form} in degrees; write {option} {example}")
-    return numbers
 
 
 def _print_frames(found: list[FoundFrame], newest: Mapping[Frame, date]) -> None:

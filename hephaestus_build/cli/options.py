@@ -21,7 +21,7 @@ from hephaestus_build.pipeline.frame_cost import fingerprint_frames, select_fram
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.embedded import embedded_frames
 
-_DATE_FORMATS = ["%Y-%m-%d", "%Y%m%d"]
+DATE_FORMATS = ["%Y-%m-%d", "%Y%m%d"]
 
 
 def complete_frame(incomplete: str) -> list[tuple[str, str]]:
@@ -49,12 +49,12 @@ PairsOption = Annotated[
 
 
 SinceOption = Annotated[
-    datetime | None, typer.Option(formats=_DATE_FORMATS, help="Leave out pairs that begin before this day.")
+    datetime | None, typer.Option(formats=DATE_FORMATS, help="Leave out pairs that begin before this day.")
 ]
 
 
 UntilOption = Annotated[
-    datetime | None, typer.Option(formats=_DATE_FORMATS, help="Leave out pairs that end after this day.")
+    datetime | None, typer.Option(formats=DATE_FORMATS, help="Leave out pairs that end after this day.")
 ]
 
 
@@ -240,3 +240,14 @@ def select_requested_part(requests: list[BuildRequest], part: str | None) -> lis
     else:
         print_notice(f"part {number} of {count} of {which} is empty: nothing to do")
     return list(chosen)
+
+
+def parse_degrees(option: str, text: str, form: str, example: str) -> tuple[float, ...]:
+    """Return the numbers of an option such as ``37.75,15.0``."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != form.count(",") + 1:
+        raise UsageError(f"{option} {text} is not {form} in degrees; write {option} {example}")
+    return numbers

@@ -116,6 +116,49 @@ class Grid:
         """Return this grid moved by as many turns of 360 degrees as bring it nearest to `other`."""
         return self._turned(round((other._middle - self._middle) / 360))
 
+    def window(self, west: float, south: float, east: float, north: float) -> tuple[slice, slice]:
+        """Return the rows and columns of the pixels that a box touches.
+
+        Parameters
+        ----------
+        west, south, east, north : float
+            Edges, degrees; a box across 180 degrees has a west edge beyond its east edge.
+
+        Raises
+        ------
+        ValueError
+            If the box lies outside of the grid.
+
+        Examples
+        --------
+        >>> Grid(100, 100, 10.0, 50.0, 0.1, 0.1).window(10.25, 49.0, 10.5, 49.5)
+        (slice(5, 10, None), slice(2, 5, None))
+        """
+        width = east - west if east >= west else east - west + 360
+        west += 360 * round((self._middle - west - width / 2) / 360)
+
+        # edges of pixels count as reached only beyond a millionth of a pixel
+        def pixels(low: float, high: float, count: int) -> slice:
+            first, end = max(math.floor(low + 1e-6), 0), min(math.ceil(high - 1e-6), count)
+            if first >= end:
+                raise ValueError("the box lies outside of the grid")
+            return slice(first, end)
+
+        rows = pixels((self.north - north) / self.dy, (self.north - south) / self.dy, self.height)
+        columns = pixels((west - self.west) / self.dx, (west + width - self.west) / self.dx, self.width)
+        return rows, columns
+
+    def crop(self, rows: slice, columns: slice) -> Grid:
+        """Return the grid of a part of the rows and columns, as :meth:`window` gives them."""
+        (top, bottom, _), (left, right, _) = rows.indices(self.height), columns.indices(self.width)
+        return replace(
+            self,
+            width=right - left,
+            height=bottom - top,
+            west=self.west + left * self.dx,
+            north=self.north - top * self.dy,
+        )
+
     @property
     def _middle(self) -> float:
         return self.west + self.width * self.dx / 2

@@ -5,6 +5,8 @@
     <frame>/<frame>.dem.tif
     <frame>/interferograms/<pair>/<pair>.insar_difference.tif
     <frame>/epochs/<date>/<date>.total_column_water_vapour.tif
+    <frame>/<frame>.insar_difference.vrt
+    <frame>/<frame>.qgs
 
 Every file is written atomically, with a tag for the content that it was made from; a second export writes
 only new and changed files.
@@ -12,9 +14,8 @@ only new and changed files.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -41,6 +42,9 @@ from hephaestus_build.export.geotiff_layers import (
     describe_variable,
     iter_geotiff_layers,
 )
+from hephaestus_build.export.image_stack import image_nodata, layers_in_time, stack_xml
+from hephaestus_build.export.qgis_project import project_xml
+from hephaestus_build.export.sealed_text import seal_xml, write_sealed
 from hephaestus_build.export.selection import ExportSelection
 
 #: Side of the tiles, pixels.
@@ -56,23 +60,27 @@ class ExportResult:
     folder : pathlib.Path
         Folder of the frame.
     written, kept : int
-        Numbers of new files and of files that were there already.
+        Numbers of new images and of images that were there already.
+    changed : tuple of pathlib.Path
+        Stacks and projects that somebody changed after an earlier export, and that are kept as they are.
     """
 
     folder: Path
     written: int
     kept: int
+    changed: tuple[Path, ...] = ()
 
 
 def export_geotiff(
     source: ExportSelection,
     folder: Path,
     *,
+    box: tuple[float, float, float, float] | None = None,
     force: bool = False,
     threads: int = 2,
     listener: ProgressListener | None = None,
 ) -> ExportResult:
-    """Write the images of a cube below ``<folder>/<frame>/``.
+    """Write the images of a cube below ``<folder>/<frame>/``, with stacks and a QGIS project.
 
     Parameters
     ----------
@@ -80,6 +88,8 @@ def export_geotiff(
         What to export. Tables and ERA5's own grid have no GeoTIFF; masks have one for annotated pairs only.
     folder : pathlib.Path
         Destination; created if needed.
+    box : (float, float, float, float), optional
+        West, south, east and north edge in degrees: only the pixels that it touches. By default the frame.
     force : bool
         Whether to replace files of another content.
     threads : int
@@ -95,13 +105,53 @@ def export_geotiff(
     Raises
     ------
     UsageError
-        If no wanted variable is an image, or a file has another content and `force` is false; then nothing
-        is written.
+        If no wanted variable is an image, `box` lies outside of the frame, or a file has another content and
+        `force` is false; then nothing is written.
+    HephaestusError
+        If a file cannot be written.
+    """
+    rows, columns = _window(source, box)
+    layers = list(iter_geotiff_layers(source, None if box is None else (rows, columns)))
+    result = write_layers(
+        source, layers, folder, (rows, columns), force=force, threads=threads, listener=listener
+    )
+    return replace(result, changed=_write_companions(source, layers, folder, source.grid.crop(rows, columns)))
+
+
+def write_layers(
+    source: ExportSelection,
+    layers: Sequence[GeotiffLayer],
+    folder: Path,
+    window: tuple[slice, slice],
+    *,
+    force: bool = False,
+    threads: int = 2,
+    listener: ProgressListener | None = None,
+) -> ExportResult:
+    """Write images as files; those that are there with the same content are kept.
+
+    Parameters
+    ----------
+    source : ExportSelection
+        What is exported.
+    layers : sequence of GeotiffLayer
+        Its images and their files, below ``<folder>/<frame>/``.
+    folder : pathlib.Path
+        Destination; created if needed.
+    window : (slice, slice)
+        Rows and columns of the frame that are written.
+    force, threads, listener
+        See :func:`export_geotiff`.
+
+    Raises
+    ------
+    UsageError
+        If there is no image, or a file has another content and `force` is false; then nothing is written.
     HephaestusError
         If a file cannot be written.
     """
     listener = listener or NullListener()
-    layers = list(iter_geotiff_layers(source))
+    grid = source.grid.crop(*window)
     if not layers:
         raise UsageError(f"{source.frame}: nothing of what is wanted is an image on the frame's grid")
     target = folder / source.frame
@@ -127,12 +177,43 @@ def export_geotiff(
         listener.stage(stage, len(todo))
 
         def write(layer: GeotiffLayer) -> None:
-            image = source.read_image(layer.variable, layer.position)
-            write_atomic(folder / layer.path, encode_cog(image, source.grid, layer))
+            image = source.read_window(layer.variable, layer.position, *window)
+            write_atomic(folder / layer.path, encode_cog(image, grid, layer))
 
         for _ in map_bounded(write, todo, threads):
             listener.advance(stage)
     return ExportResult(target, len(todo), len(layers) - len(todo))
+
+
+def _write_companions(
+    source: ExportSelection, layers: Sequence[GeotiffLayer], folder: Path, grid: Grid
+) -> tuple[Path, ...]:
+    """Write stacks and the QGIS project; return those that somebody changed, which are kept."""
+    by_variable: dict[str, list[GeotiffLayer]] = {}
+    for layer in layers_in_time(layers):
+        by_variable.setdefault(layer.variable.quantity, []).append(layer)
+    target = folder / source.frame
+    written = {
+        target / f"{source.frame}.{name}.vrt": stack_xml(stacked, grid, source.frame)
+        for name, stacked in by_variable.items()
+        if stacked[0].position
+    }
+    written[target / f"{source.frame}.qgs"] = project_xml(
+        source.frame, by_variable, grid, source.is_simulated
+    )
+    with translate_os_errors(f"{source.frame}: exporting to {target}"):
+        return tuple(path for path, text in written.items() if not write_sealed(path, seal_xml(text)))
+
+
+def _window(source: ExportSelection, box: tuple[float, float, float, float] | None) -> tuple[slice, slice]:
+    """Return the rows and columns of the frame that are exported."""
+    if box is None:
+        return slice(None), slice(None)
+    try:
+        return source.grid.window(*box)
+    except ValueError:
+        edges = ",".join(f"{edge:.4f}" for edge in source.grid.bounds)
+        raise UsageError(f"{source.frame}: the box lies outside of the frame, which is {edges}") from None
 
 
 def _and_more(paths: Sequence[object]) -> str:
@@ -178,7 +259,7 @@ def encode_cog(image: npt.NDArray[Any], grid: Grid, layer: GeotiffLayer) -> byte
             dtype=variable.dtype,
             crs=wgs84_crs(),
             transform=grid.transform,
-            nodata=_nodata(variable),
+            nodata=image_nodata(variable),
         ) as dataset:
             dataset.write(image, 1)
             dataset.update_tags(**layer.tags)
@@ -195,13 +276,6 @@ def encode_cog(image: npt.NDArray[Any], grid: Grid, layer: GeotiffLayer) -> byte
                 overview_resampling="AVERAGE" if _is_continuous(variable) else "NEAREST",
             )
         return bytes(optimized.getbuffer())
-
-
-def _nodata(variable: Variable) -> float | None:
-    """Return the no-data value; None for masks, whose 0 is a value."""
-    if "flag_values" in variable.attributes:
-        return None
-    return float("nan") if math.isnan(variable.fill) else variable.fill
 
 
 def _is_continuous(variable: Variable) -> bool:

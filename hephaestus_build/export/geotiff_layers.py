@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -48,12 +48,25 @@ class GeotiffLayer:
         return self.tags[KEY_TAG]
 
 
-def iter_geotiff_layers(source: ExportSelection) -> Iterator[GeotiffLayer]:
-    """Yield every selected image that is stored.
+def iter_geotiff_layers(
+    source: ExportSelection, window: tuple[slice, slice] | None = None
+) -> Iterator[GeotiffLayer]:
+    """Yield every selected image that is stored; of `window`, where there is one, alone.
 
     Masks exist for annotated pairs only, with or without deformation; a date on both date axes has one file
     of each field.
     """
+    for layer in _iter_whole_layers(source):
+        yield layer if window is None else _cropped(layer, *window)
+
+
+def _cropped(layer: GeotiffLayer, rows: slice, columns: slice) -> GeotiffLayer:
+    """Return the layer of a part of the frame, with another content key."""
+    part = f"rows {rows.start} to {rows.stop - 1}, columns {columns.start} to {columns.stop - 1} of the frame"
+    return replace(layer, tags=_with_key({**layer.tags, "WINDOW": part}))
+
+
+def _iter_whole_layers(source: ExportSelection) -> Iterator[GeotiffLayer]:
     annotated = source.cube["annotated"].values
     seen: set[str] = set()
     for variable in source.variables:
@@ -119,9 +132,14 @@ def _layer(
     }
     if source.is_simulated:
         about |= {"SIMULATED": "true", "TIFFTAG_IMAGEDESCRIPTION": "SIMULATED DATA: no satellite saw this"}
-    content = {name: value for name, value in about.items() if name != "TIFFTAG_SOFTWARE"}
+    return GeotiffLayer(f"{source.frame}/{name}", variable, place, _with_key(about))
+
+
+def _with_key(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags of a file with the key of its content, the same in each version of this program."""
+    content = {name: value for name, value in tags.items() if name not in (KEY_TAG, "TIFFTAG_SOFTWARE")}
     key = hashlib.sha256(json.dumps([_LAYOUT, content], sort_keys=True).encode()).hexdigest()[:32]
-    return GeotiffLayer(f"{source.frame}/{name}", variable, place, {**about, KEY_TAG: key})
+    return {**tags, KEY_TAG: key}
 
 
 _COPIED = ("units", "standard_name", "comment", "flag_values", "flag_meanings", "source", "license")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,12 +85,13 @@ class ExportSelection:
             self.cube[f"{axis}_date"].values.astype("datetime64[D]").tolist()
             for axis in ("primary", "secondary")
         )
-        stored = {
+        stored: dict[Pair, DimensionIndex] = {
             Pair(primary[first], secondary[second]): (int(first), int(second))
             for first, second in np.argwhere(self.cube["valid_date_pair"].values)
         }
+        stored = dict(sorted(stored.items()))
         if self.pairs is None:
-            return dict(sorted(stored.items()))
+            return stored
         for pair in self.pairs:
             if pair not in stored:
                 raise UsageError(
@@ -153,6 +155,8 @@ def open_export_selection(
     pairs: Sequence[Pair] | None = None,
     variables: Sequence[str] | None = None,
     *,
+    since: date | None = None,
+    newest: int | None = None,
     images_only: bool = False,
 ) -> ExportSelection:
     """Open a cube for export.
@@ -165,6 +169,10 @@ def open_export_selection(
         By default all that are stored.
     variables : sequence of str, optional
         Names as in docs/cube.md; by default all.
+    since : datetime.date, optional
+        Leave out pairs that begin earlier.
+    newest : int, optional
+        Of what is left, take only this many: those that end last.
     images_only : bool
         Whether `variables` may name images alone, as for GeoTIFF.
 
@@ -202,4 +210,19 @@ def open_export_selection(
     )
     if not source.pair_positions:
         raise HephaestusError(f"{source.frame}: no interferogram is stored, so there is nothing to export")
-    return source
+    if since is None and newest is None:
+        return source
+    chosen = _latest_pairs(source.pair_positions, since, newest)
+    if not chosen:
+        raise UsageError(
+            f"{source.frame}: no stored interferogram begins on {since} or later; the newest is "
+            f"{_latest_pairs(source.pair_positions, None, 1)[0]}"
+        )
+    return replace(source, pairs=chosen)
+
+
+def _latest_pairs(pairs: Iterable[Pair], since: date | None, newest: int | None) -> tuple[Pair, ...]:
+    """Return the pairs that begin on `since` or later; of these, the `newest` that end last."""
+    left = [pair for pair in pairs if since is None or pair.primary >= since]
+    left.sort(key=lambda pair: (pair.secondary, pair.primary))
+    return tuple(left if newest is None else left[-newest:])

@@ -161,6 +161,14 @@ def _labels(mask: Granule | None, annotation: Annotation | None) -> dict[str, An
     return {"annotated": True, "deformation": outlined, **labels, **texts}
 
 
+def kept_baselines(frame: Frame, settings: Settings) -> EpochBaselines | None:
+    """Return the perpendicular baselines of a frame that were fetched last; None without any."""
+    settings = settings.for_frame(frame)
+    frame_store = FrameStore(cubes_dir_for(settings, frame), frame)
+    with closing(open_interferogram_source(settings, frame)) as source:
+        return source.kept_baselines(frame, frame_store.baselines_file)
+
+
 def pair_table(frame: Frame, settings: Settings, *, upstream: bool = False) -> pd.DataFrame:
     """Return the pairs of a frame's cube and of the last kept listing.
 

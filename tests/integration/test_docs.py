@@ -29,7 +29,6 @@ NOT_RUN: dict[str, int] = {
     "README.md": 1,
     "docs/architecture.md": 1,
     "docs/models.md": 1,
-    "docs/qgis.md": 1,
     "docs/readers.md": 4,
     "docs/scoring.md": 1,
 }
