@@ -130,11 +130,10 @@ def export(
     [target] = targets
     path = find_cube(target, settings)
     images_only = to is not ExportFormat.ZARR2
-    if to is ExportFormat.LICSBAS:
-        if foreign := [name for name in names if name not in LICSBAS_VARIABLES]:
-            raise UsageError(
-                f"LiCSBAS reads no {', '.join(foreign)}; it reads {', '.join(LICSBAS_VARIABLES)}"
-            )
+    foreign = [name for name in names if name not in LICSBAS_VARIABLES]
+    if foreign and to is ExportFormat.LICSBAS:
+        known = ", ".join(LICSBAS_VARIABLES)
+        raise UsageError(f"LiCSBAS reads no {', '.join(foreign)}; it reads {known}")
     with wrap_unexpected_errors(target):
         source = open_export_selection(
             path,

@@ -38,7 +38,8 @@ assert all(layer and layer.isValid() for layer in in_tree)
 assert len(in_tree) == len(project.mapLayers())
 print(project.crs().authid(), len(in_tree))
 print(*sorted({type(layer.renderer()).__name__ for layer in in_tree}))
-print(project.timeSettings().temporalRange().begin().toString("yyyy-MM-dd"), project.timeSettings().timeStep())
+times = project.timeSettings()
+print(times.temporalRange().begin().toString("yyyy-MM-dd"), times.timeStep())
 """
 
 
