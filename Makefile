@@ -72,7 +72,7 @@ docs: .venv/.ready-docs ## build the documentation into docs/_build, with warnin
 serve: .venv/.ready ## start the services of the Prefect flows, until Ctrl-C (docs/prefect.md)
 	@exec $(BIN)/python -m hephaestus_flows.serve
 
-bench: .venv/.ready ## benchmark the build at real size against its limit and a plain build (BENCH="--long" and other options)
+bench: .venv/.ready ## benchmark the build at real size against its limit and a plain build (BENCH="--long"; BENCH=--scale: many frames)
 	@$(BIN)/python -m hephaestus_build.performance build $(REAL) $(BENCH)
 
 bench-loader: .venv/.ready-baselines ## benchmark the data loader against the published reading pattern and a WebDataset

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,6 +46,10 @@ def measure_build(
         Path | None, typer.Option(help="Where archives are kept. Default: <data_dir>/bench.")
     ] = None,
     results: Annotated[Path, typer.Option(help="Where build.json and build.md go.")] = Path("results"),
+    scale: Annotated[
+        bool, typer.Option("--scale", help="Measure many small frames instead: scale.json and scale.md.")
+    ] = False,
+    frames: Annotated[int, typer.Option(min=4, help="With --scale: how many.")] = 2000,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Measure the build beside its limit and beside a plain region-writing build of the same content."""
@@ -52,8 +57,12 @@ def measure_build(
     from hephaestus_build.performance.result_files import write_results
     from hephaestus_build.performance.suite import BuildBenchmark
 
+    where = folder if folder is not None else load_settings().data_dir / "bench"
+    if scale:
+        _measure_scale(where, frames, results, as_json=as_json)
+        return
     suite = BuildBenchmark(
-        folder if folder is not None else load_settings().data_dir / "bench",
+        where,
         _parse_size(size),
         epochs=epochs,
         rounds=rounds,
@@ -61,14 +70,32 @@ def measure_build(
         memory_pairs=48 if long else None,
         idle_timeout=patience,
         real=real,
-        report=lambda text: err.print(text, markup=False),
+        report=_report,
     )
-    try:
-        result = suite.run()
-    except (OSError, RuntimeError) as error:
-        raise HephaestusError(f"the measurement did not come to its end: {error}") from error
+    result = _finish(suite.run)
     result["targets"] = evaluate_targets(result)
     write_results(result, render_build_report(result), results, as_json=as_json)
+
+
+def _measure_scale(folder: Path, frames: int, results: Path, *, as_json: bool) -> None:
+    from hephaestus_build.performance.result_files import write_results
+    from hephaestus_build.performance.scale_report import evaluate_scale_targets, render_scale_report
+    from hephaestus_build.performance.scale_suite import ScaleBenchmark
+
+    result = _finish(ScaleBenchmark(folder, frames, report=_report).run)
+    result["targets"] = evaluate_scale_targets(result)
+    write_results(result, render_scale_report(result), results, as_json=as_json)
+
+
+def _report(text: str) -> None:
+    err.print(text, markup=False)
+
+
+def _finish(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return run()
+    except (OSError, RuntimeError) as error:
+        raise HephaestusError(f"the measurement did not come to its end: {error}") from error
 
 
 def _parse_size(text: str) -> str | tuple[int, int]:

@@ -188,7 +188,7 @@ class SimulatedArchive:
         name : str
             Name of the file.
         """
-        if frame not in self.world.frames or name not in (names := self.file_names(frame, kind, key)):
+        if not self.world.has_frame(frame) or name not in (names := self.file_names(frame, kind, key)):
             return None
         apart = name.endswith(_SEPARATE_FILES)
         group = [other for other in names if other.endswith(_SEPARATE_FILES) == apart]

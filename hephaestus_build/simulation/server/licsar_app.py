@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import cache
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -114,14 +115,13 @@ class LicsarApp:
     # contents of the three locations
 
     def _find_main(self, parts: list[str], base: str) -> PortalNode:
-        frames = self.archive.world.frames
-        tracks = {name: str(Frame(name).track) for name in (*frames, *self.archive.listed_frames)}
+        frames = dict.fromkeys((*self.archive.world.frames, *self.archive.listed_frames))
         match parts:
             case []:
-                return _folder_entries(sorted(set(tracks.values())))
+                return _folder_entries(sorted(set(map(_track_of, frames))))
             case [track]:
-                return _folder_entries(name for name in tracks if tracks[name] == track) or None
-            case [track, name, *rest] if tracks.get(name) == track and name in frames:
+                return _folder_entries(name for name in frames if _track_of(name) == track) or None
+            case [track, name, *rest] if self.archive.world.has_frame(name) and _track_of(name) == track:
                 return self._find_in_frame(name, rest, base)
         return None
 
@@ -211,7 +211,12 @@ class LicsarApp:
         return None
 
     def _has_frame(self, frame: str, track: str) -> bool:
-        return frame in self.archive.world.frames and track == f"{Frame(frame).track:02d}"
+        return self.archive.world.has_frame(frame) and track == f"{Frame(frame).track:02d}"
+
+
+@cache
+def _track_of(frame: str) -> str:
+    return str(Frame(frame).track)
 
 
 def is_mirrored(archive: SimulatedArchive, frame: str, kind: str, key: str, name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, timedelta
+from functools import lru_cache
 
 from hephaestus_build.core.frames import Pair
 
@@ -56,13 +57,18 @@ def acquisition_dates(count: int, start: date | None = None, shift: int = 0) -> 
 
 
 def form_pairs(epochs: Sequence[date]) -> tuple[Pair, ...]:
-    """Return the pairs formed from sorted `epochs`.
+    """Return the pairs formed from sorted `epochs`; frames of equal dates share them.
 
     1. Each epoch is paired with the next 3, if they are at most 48 days later.
     2. The last epoch before a longer gap is paired with the first one after it, and its predecessor with
        the second one after it.
     3. Every sixth epoch is paired with the thirtieth one after it, about a year later.
     """
+    return _form_pairs(tuple(epochs))
+
+
+@lru_cache(maxsize=64)
+def _form_pairs(epochs: tuple[date, ...]) -> tuple[Pair, ...]:
     pairs = set()
     for index, primary in enumerate(epochs):
         near = [

@@ -84,9 +84,8 @@ class World:
             size = "asked"
         elif any(size not in place.shapes for place in places):
             raise UsageError(f"unknown size: {size}; known: small, real")
-        self.weather = Weather(
-            seed, tuple(OrographicHill(place.longitude, place.latitude, 350) for place in places)
-        )
+        hills = (OrographicHill(place.longitude, place.latitude, 350) for place in places)
+        self.weather = Weather(seed, tuple(dict.fromkeys(hills)))  # frames may share a place
         self._frame_files: dict[str, FrameFiles] = {}
         self._first_ids: dict[str, int] = {}
         for index, place in enumerate(known.values()):
@@ -105,6 +104,10 @@ class World:
     def frames(self) -> tuple[str, ...]:
         """Ids of the frames."""
         return tuple(self._frame_files)
+
+    def has_frame(self, frame: str) -> bool:
+        """Return whether `frame` is the id of one of them."""
+        return frame in self._frame_files
 
     def frame_files(self, frame: Frame | str) -> FrameFiles:
         """Return the product files of a frame.

@@ -2,7 +2,6 @@
 
 import json
 import os
-from importlib import import_module
 
 import numpy as np
 import pytest
@@ -22,26 +21,15 @@ from hephaestus_build.performance.markdown_report import (
     render_build_report,
     summarize_build_runs,
 )
-from hephaestus_build.performance.process_timer import Measurement, TaskTimer, measure_task, peak_memory
+from hephaestus_build.performance.process_timer import measure_task
 from hephaestus_build.performance.raster_complexity import find_rasters, measure_complexity
 from hephaestus_build.performance.suite import BuildBenchmark
 from hephaestus_build.sources.annotations.archive import load_annotations
 from hephaestus_build.sources.licsar.geotiff import read_phase
+from task_runner import run_here
 
 #: Lets another process import the files beside this one.
 HERE = {"PYTHONPATH": str(SUPPORT)}
-
-
-def here(task, environment=None, **arguments):
-    """Run a task in this process: imports take most of the time of a process for tiny rasters."""
-    module, _, function = task.partition(":")
-    clock = TaskTimer()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (environment or {}).items():
-            patch.setenv(name, value)
-        arguments = json.loads(json.dumps(arguments))
-        facts = getattr(import_module(module), function)(clock, **arguments)
-    return Measurement(clock.seconds, clock.cpu, peak_memory(), clock.elsewhere, facts)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +37,7 @@ def result(tmp_path_factory):
     """The whole measurement, with tiny rasters and one round."""
     folder = tmp_path_factory.mktemp("bench")
     return BuildBenchmark(
-        folder, (64, 80), epochs=4, rounds=1, cube_sizes=(4,), pairs_added=1, run_task=here
+        folder, (64, 80), epochs=4, rounds=1, cube_sizes=(4,), pairs_added=1, run_task=run_here
     ).run()
 
 
