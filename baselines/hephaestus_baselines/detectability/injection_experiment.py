@@ -32,10 +32,10 @@ from hephaestus_baselines.detectability.source_placement import (
     read_radar_geometry,
 )
 from hephaestus_baselines.evaluation.predictions import MIN_DATA_SHARE, item_probability
+from hephaestus_baselines.training.batch_collector import count_histograms_on_device
 from hephaestus_baselines.training.exported_model import hash_model
 from hephaestus_baselines.training.inference import (
     TrainedModel,
-    count_histograms_on_device,
     expand_on_device,
     load_trained_model,
 )

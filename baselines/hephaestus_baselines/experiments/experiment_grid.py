@@ -450,7 +450,8 @@ def _train_and_predict(
 ) -> _MadePredictions:
     # imported late: it takes seconds, and finished runs do not need it
     from hephaestus_baselines.models.architectures import count_trainable_parameters
-    from hephaestus_baselines.training.inference import load_trained_model, predict_items
+    from hephaestus_baselines.training.inference import load_trained_model
+    from hephaestus_baselines.training.prediction import predict_items
     from hephaestus_baselines.training.reader_count import count_readers
     from hephaestus_baselines.training.trainer import describe_run_device, train_model
 

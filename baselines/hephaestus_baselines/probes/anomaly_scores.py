@@ -24,15 +24,13 @@ from hephaestus_baselines.evaluation.predictions import ALARM_PIXELS, Prediction
 from hephaestus_baselines.probes.frozen_encoder import FrozenEncoder
 from hephaestus_baselines.probes.memory_bank import PatchGaussians, PositionMoments, choose_features
 from hephaestus_baselines.probes.window_features import reading
+from hephaestus_baselines.training.batch_collector import BatchCollector
 from hephaestus_baselines.training.inference import (
     DEFAULT_BATCH_SIZE,
-    MapReceiver,
-    collect_batch,
-    expand_on_device,
     make_collector,
-    make_data_loader,
     make_window_dataset,
 )
+from hephaestus_baselines.training.prediction import MapReceiver, read_ahead
 from hephaestus_baselines.training.reader_count import count_readers
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.progress import ProgressListener
@@ -90,18 +88,17 @@ def score_anomalies(
     items: list[DatasetItem] = [item for _, item in held_out]
     foreign = _ForeignBank(recipe, prepared, encoder, listener) if _needs_foreign(quiet, items) else None
     plan = list(_plan(quiet, held_out, items))
-    collectors = {part: make_collector(recipe, part, prepared.items[part], prepared) for part in _HELD_OUT}
+    collectors = {
+        part: BatchCollector(make_collector(recipe, part, prepared.items[part], prepared))
+        for part in _HELD_OUT
+    }
     bank = _PlaceBank(recipe, foreign)
     stage = f"{recipe.model}: anomalies"
     workers = count_readers(recipe, encoder.device)
-    loader = make_data_loader(
-        make_window_dataset(recipe, items, prepared),
-        workers,
-        batch_sampler=[batch.draws for batch in plan],
-    )
+    windows = make_window_dataset(recipe, items, prepared)
+    batches = read_ahead(windows, [step.draws for step in plan], workers, encoder.device)
     with reading(stage, sum(len(batch.draws) for batch in plan), workers, listener):
-        for step, batch in zip(plan, loader, strict=True):
-            fields = expand_on_device(batch, encoder.device)
+        for step, (batch, fields) in zip(plan, batches, strict=True):
             features, known = _known_patches(encoder, fields)
             if step.role in ("bank", "scale"):
                 bank.learn(step, features, known)
@@ -109,9 +106,8 @@ def score_anomalies(
                 part: SplitPart = "validation" if step.role == "validation" else "test"
                 scores = bank.score(step, features, known)
                 maps = _map_scores(scores, features.shape[1], recipe.size, fields)
-                told = {**batch, "index": batch["index"] - first[part]}
                 said = maps if recipe.task == "segmentation" else _window_scores(maps, fields)
-                collect_batch(collectors[part], told, fields, said)
+                collectors[part].add(batch["index"] - first[part], batch["label"], fields, said)
                 if on_map is not None:
                     on_map([items[place] for place in batch["index"].tolist()], maps.cpu().numpy())
             listener.advance(stage, len(step.draws))
@@ -264,9 +260,9 @@ class _ForeignBank:
         stage = f"{recipe.model}: quiet windows of all frames"
         workers = count_readers(recipe, encoder.device)
         with reading(stage, count, workers, listener):
-            loader = make_data_loader(windows, workers, batch_sampler=batches)
-            for number, batch in enumerate(loader, 1):
-                features, known = _known_patches(encoder, expand_on_device(batch, encoder.device))
+            read = read_ahead(windows, batches, workers, encoder.device)
+            for number, (batch, fields) in enumerate(read, 1):
+                features, known = _known_patches(encoder, fields)
                 patches = reduce_patches(features, recipe.seed)
                 found = patches.flatten(0, 1).unsqueeze(1), known.flatten().unsqueeze(1)
                 moments = moments or PositionMoments(1, patches.shape[2], patches.device)

@@ -20,14 +20,13 @@ from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.data.samplers import draw_epoch
 from hephaestus_baselines.probes.feature_cache import WindowFeatures, cached_features
 from hephaestus_baselines.probes.frozen_encoder import FrozenEncoder
+from hephaestus_baselines.training.batch_collector import data_shares
 from hephaestus_baselines.training.inference import (
     DEFAULT_BATCH_SIZE,
-    data_shares,
-    expand_on_device,
-    make_data_loader,
     make_window_dataset,
     translate_reader_errors,
 )
+from hephaestus_baselines.training.prediction import read_ahead
 from hephaestus_baselines.training.reader_count import count_readers
 from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.dataset.splits import SplitPart
@@ -117,8 +116,7 @@ class FeatureReader:
         features, labels, shares = [], [], []
         workers = count_readers(recipe, self.encoder.device)
         with reading(stage, len(draws), workers, self.listener):
-            for batch in make_data_loader(windows, workers, batch_sampler=batches):
-                fields = expand_on_device(batch, self.encoder.device)
+            for batch, fields in read_ahead(windows, batches, workers, self.encoder.device):
                 features.append(self.encoder.pool(fields).cpu().numpy())
                 shares.append(data_shares(fields).cpu().numpy())
                 labels.append(batch["label"].numpy().astype("u1"))

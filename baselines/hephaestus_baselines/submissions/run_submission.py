@@ -183,7 +183,8 @@ def _predict_again(
     """Return the predictions of a segmentation, whose maps are handed to `writer`."""
     from hephaestus_baselines.probes.anomaly_scores import score_anomalies
     from hephaestus_baselines.probes.frozen_encoder import open_encoder
-    from hephaestus_baselines.training.inference import load_trained_model, predict_items, resolve_device
+    from hephaestus_baselines.training.inference import load_trained_model, resolve_device
+    from hephaestus_baselines.training.prediction import predict_items
 
     if run.recipe.method != "trained":
         encoder = open_encoder(run.recipe, prepared, resolve_device(device))

@@ -32,9 +32,9 @@ from hephaestus_baselines.submissions.submission_file import (
     SubmissionUnit,
     match_rows,
 )
+from hephaestus_baselines.training.batch_collector import BatchCollector
 from hephaestus_baselines.training.inference import (
     DEFAULT_BATCH_SIZE,
-    collect_batch,
     expand_on_device,
     make_data_loader,
     make_predicted_item,
@@ -254,7 +254,8 @@ def _collect(
 ) -> Predictions:
     """Return the predictions of windows, collected like those of our own models."""
     items = prepared.items[part]
-    collector = PredictionCollector(source, part, [make_predicted_item(item, prepared) for item in items])
+    rows = [make_predicted_item(item, prepared) for item in items]
+    collector = BatchCollector(PredictionCollector(source, part, rows))
     stage = f"{source.model}: {part}"
     listener.stage(stage, len(items))
     windows = make_window_dataset(recipe, items, prepared)
@@ -267,7 +268,7 @@ def _collect(
             else np.stack([reader.read(item) for item in batch_items])
         )
         fields = expand_on_device(batch, torch.device("cpu"))
-        collect_batch(collector, batch, fields, torch.from_numpy(given))
+        collector.add(batch["index"], batch["label"], fields, torch.from_numpy(given))
         listener.advance(stage, len(batch_items))
     return collector.finish()
 

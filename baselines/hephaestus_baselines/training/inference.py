@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -23,11 +22,8 @@ from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.data.sample_attributes import SampleAttributes
 from hephaestus_baselines.data.window_dataset import WindowDataset
 from hephaestus_baselines.evaluation.predictions import (
-    PROBABILITY_BINS,
-    PixelSet,
     PredictedItem,
     PredictionCollector,
-    Predictions,
     PredictionSource,
 )
 from hephaestus_baselines.models.architectures import build_model
@@ -43,12 +39,9 @@ from hephaestus_baselines.training.exported_model import read_exported_model
 from hephaestus_build.core.concurrency import exit_with_parent
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.plain_text import sanitize_text
-from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.dataset.splits import SplitPart
 
 T = TypeVar("T")
-#: Receives the probabilities of the pixels of windows, float32 (B, S, S), with their items.
-MapReceiver = Callable[[Sequence[DatasetItem], npt.NDArray[np.float32]], None]
 #: Default number of windows per batch.
 DEFAULT_BATCH_SIZE = 16
 #: Parts of the errors that torch raises when a reader process is killed or shared memory is full.
@@ -208,66 +201,6 @@ def _misfit(path: Path, recipe: Recipe, why: object) -> DamagedCheckpointError:
     )
 
 
-def predict_items(
-    trained: TrainedModel,
-    items: Sequence[DatasetItem],
-    prepared: PreparedData,
-    *,
-    part: SplitPart | None = None,
-    device: str | None = None,
-    batch_size: int | None = None,
-    workers: int = 0,
-    listener: ProgressListener | None = None,
-    on_map: MapReceiver | None = None,
-) -> Predictions:
-    """Predict items of one part of a split.
-
-    Parameters
-    ----------
-    trained : TrainedModel
-    items : sequence of DatasetItem
-        Items of one part.
-    prepared : PreparedData
-        The data that the items belong to.
-    part : str, optional
-        Name of the part; by default the part that has the first item.
-    device : str, optional
-        Device to move the model to first.
-    batch_size : int, optional
-        Windows per batch.
-    workers : int
-        Number of reader processes.
-    listener : ProgressListener, optional
-        Receives progress.
-    on_map : callable, optional
-        Receives the maps of a segmentation.
-
-    Returns
-    -------
-    Predictions
-        One row per item, in the order of `items`.
-    """
-    listener = listener or NullListener()
-    recipe = trained.recipe
-    if device is not None:
-        trained.model.to(resolve_device(device))
-    found: list[SplitPart] = [name for name, known in prepared.items.items() if items[0] in known]
-    chosen = part or found[0]
-    windows = make_window_dataset(recipe, items, prepared)
-    collector = make_collector(recipe, chosen, items, prepared)
-    stage = f"{recipe.model}: {chosen}"
-    listener.stage(stage, len(items))
-    with translate_reader_errors(stage, workers):
-        for batch in make_data_loader(windows, workers, batch_size=batch_size or DEFAULT_BATCH_SIZE):
-            fields = expand_on_device(batch, trained.device)
-            probability = trained._predict_from_fields(fields)
-            collect_batch(collector, batch, fields, probability)
-            if on_map is not None:
-                on_map([items[place] for place in batch["index"].tolist()], probability.cpu().numpy())
-            listener.advance(stage, len(batch["index"]))
-    return collector.finish()
-
-
 def selection_metric_name(task: Task) -> str:
     """Return the name of the metric that selects the best epoch."""
     return "average precision" if task == "classification" else "F1"
@@ -381,65 +314,6 @@ def to_channels_last(inputs: Tensor) -> Tensor:
 def logits_to_probability(logits: Tensor) -> Tensor:
     """Return the probability of deformation, float32 (B, ...), from logits (B, 2, ...)."""
     return logits.float().softmax(dim=1)[:, 1]
-
-
-def collect_batch(
-    collector: PredictionCollector,
-    batch: Mapping[str, Tensor],
-    fields: Mapping[str, Tensor],
-    probability: Tensor,
-) -> None:
-    """Add a batch's predictions to the collector; for segmentation, their histograms."""
-    index, label = batch["index"].cpu().numpy(), batch["label"].cpu().numpy()
-    share = data_shares(fields).cpu().numpy()
-    if collector.source.task == "classification":
-        collector.add(index, label, probability.cpu().numpy(), data_share=share)
-    else:
-        pixels = count_histograms_on_device(probability, fields)
-        collector.add(index, label, pixels=pixels, data_share=share)
-
-
-def data_shares(fields: Mapping[str, Tensor]) -> Tensor:
-    """Return the share of the pixels of each window's core that have data, float32 (B,)."""
-    inside = fields["inside"][:, 0]
-    return (inside & fields["valid"].any(1)).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
-
-
-def count_histograms_on_device(
-    probability: Tensor, fields: Mapping[str, Tensor]
-) -> dict[PixelSet, npt.NDArray[Any]]:
-    """Count pixels by truth and probability on the device.
-
-    The result equals that of :func:`~hephaestus_baselines.evaluation.predictions.count_pixel_histograms`.
-
-    Parameters
-    ----------
-    probability : Tensor
-        (B, S, S).
-    fields : mapping of str to Tensor
-        Fields of the same windows.
-    """
-    # NaN and values outside 0 to 1 would be counted in some bin
-    if not bool(((probability >= 0) & (probability <= 1)).all()):
-        raise HephaestusError(
-            "the model returned invalid probabilities (its training may have diverged); "
-            "start it again with a lower learning rate"
-        )
-    count = len(probability)
-    truth = (fields["mask"] > 0).any(1).long()
-    step = (probability * PROBABILITY_BINS).long().clamp(max=PROBABILITY_BINS - 1)
-    first = torch.arange(count, device=probability.device).view(-1, 1, 1) * 2
-    place = (first + truth) * PROBABILITY_BINS + step
-    inside = fields["inside"][:, 0]
-    counted: dict[PixelSet, Tensor] = {"data": inside & fields["valid"].any(1), "all": inside}
-    return {
-        name: torch.bincount(place[chosen], minlength=count * 2 * PROBABILITY_BINS)
-        .view(count, 2, PROBABILITY_BINS)
-        .cpu()
-        .numpy()
-        .astype(np.uint32)
-        for name, chosen in counted.items()
-    }
 
 
 def describe_device(device: torch.device) -> str:

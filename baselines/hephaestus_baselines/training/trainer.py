@@ -41,10 +41,11 @@ from hephaestus_baselines.evaluation.metrics import (
     compute_rates,
     count_at_or_above,
 )
-from hephaestus_baselines.evaluation.predictions import PredictionCollector, Predictions
+from hephaestus_baselines.evaluation.predictions import Predictions
 from hephaestus_baselines.evaluation.result_schema import library_versions
 from hephaestus_baselines.models.architectures import build_model
 from hephaestus_baselines.models.losses import effective_gamma, focal_loss, weighted_mean
+from hephaestus_baselines.training.batch_collector import BatchCollector
 from hephaestus_baselines.training.batch_preparation import BatchPreparation
 from hephaestus_baselines.training.batch_size import resolve_precision, settle_batch_size
 from hephaestus_baselines.training.checkpoints import (
@@ -64,7 +65,6 @@ from hephaestus_baselines.training.history import (
 )
 from hephaestus_baselines.training.inference import (
     DEFAULT_BATCH_SIZE,
-    collect_batch,
     describe_device,
     logits_to_probability,
     make_collector,
@@ -306,7 +306,7 @@ class TrainingModule(lightning.LightningModule):
         self._validation_weights = sampling_weights(shows, chosen)
         self._calibration: tuple[float, float] | None = None
         self._sums: dict[str, Tensor | float] = {}
-        self._collector: PredictionCollector | None = None
+        self._collector: BatchCollector | None = None
         self._epoch_start = 0.0
         self._stream: BatchStream[dict[str, Any]] | None = None
         self._next_step: int | None = None
@@ -412,17 +412,20 @@ class TrainingModule(lightning.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Start to collect predictions."""
         self._training_seconds = time.perf_counter() - self._epoch_start
-        self._collector = make_collector(self.recipe, "validation", self.validation_items, self.prepared)
+        self._collector = BatchCollector(
+            make_collector(self.recipe, "validation", self.validation_items, self.prepared)
+        )
         self._sums |= {"validation": 0.0, "windows": 0.0}
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Collect the predictions of a batch."""
+        """Collect the predictions of a batch; the host does not wait for them."""
         assert self._collector is not None
         logits = self.model(batch["inputs"])
         count = len(batch["label"])
         self._sums["validation"] += self._loss(logits, batch).detach() * count
         self._sums["windows"] += count
-        collect_batch(self._collector, batch["batch"], batch["fields"], logits_to_probability(logits))
+        host = batch["batch"]
+        self._collector.add(host["index"], host["label"], batch["fields"], logits_to_probability(logits))
 
     def on_validation_epoch_end(self) -> None:
         """Add the epoch to the history and log its metrics."""

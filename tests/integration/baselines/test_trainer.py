@@ -26,15 +26,22 @@ from hephaestus_baselines.evaluation.metrics import UNITS_BY_TASK, choose_thresh
 from hephaestus_baselines.evaluation.predictions import count_pixel_histograms
 from hephaestus_baselines.models.architectures import build_model
 from hephaestus_baselines.models.losses import focal_loss
-from hephaestus_baselines.training.inference import (
+from hephaestus_baselines.training.batch_collector import (
+    BatchCollector,
+    _are_probabilities,
+    _histograms,
     count_histograms_on_device,
+    data_shares,
+)
+from hephaestus_baselines.training.inference import (
     expand_on_device,
     load_trained_model,
+    make_collector,
     make_window_dataset,
-    predict_items,
     to_channels_last,
     translate_reader_errors,
 )
+from hephaestus_baselines.training.prediction import predict_items
 from hephaestus_baselines.training.schedule import cosine_schedule
 from hephaestus_baselines.training.trainer import train_model
 from hephaestus_build.core.errors import HephaestusError, UsageError
@@ -326,6 +333,34 @@ def test_pixels_are_counted_on_the_device_as_without_torch() -> None:
     reference = count_pixel_histograms(probability, mask.any(1), inside[:, 0], valid.any(1))
     for name, counts in reference.items():
         np.testing.assert_array_equal(ours[name], counts)  # type: ignore[index]
+
+
+def test_counting_never_waits_for_a_value_of_the_device() -> None:
+    """Tensors without values: whatever would read one, or select by one, fails."""
+    fields = {
+        name: torch.ones(2, 3, 8, 8, dtype=torch.bool, device="meta") for name in ("mask", "valid", "inside")
+    }
+    probability = torch.rand(2, 8, 8, device="meta")
+    counts = _histograms(probability, fields)
+    assert {name: (values.shape, values.dtype) for name, values in counts.items()} == dict.fromkeys(
+        ("data", "all"), ((2, 2, 512), torch.int32)
+    )
+    assert data_shares(fields).shape == (2,)
+    assert _are_probabilities(probability).shape == ()
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        probability[probability > 0.5]
+
+
+def test_what_is_no_probability_ends_the_collection(tmp_path: Path) -> None:
+    prepared = toy_prepared()
+    recipe = toy_recipe(task="segmentation")
+    items = prepared.items["test"][:2]
+    collector = BatchCollector(make_collector(recipe, "test", items, prepared))
+    fields = {name: torch.ones(2, 1, 8, 8, dtype=torch.bool) for name in ("mask", "valid", "inside")}
+    places = torch.arange(2)
+    with pytest.raises(HephaestusError, match="diverged"):
+        collector.add(places, places, fields, torch.full((2, 8, 8), 1.5))
+        collector.finish()
 
 
 def test_what_is_no_probability_is_not_counted() -> None:
