@@ -153,7 +153,10 @@ class Inquiry:
         )
         if not same:
             return None
-        keep_look(self.store, msgspec.structs.replace(look, at=datetime.now(UTC)))
+        reached = look.reached or look.at  # an earlier version did not keep it
+        newest = max((pair.secondary for pair in self.modified), default=None)
+        look = msgspec.structs.replace(look, at=datetime.now(UTC), reached=reached, newest=newest)
+        keep_look(self.store, look)
         return result_of_inventory(
             self.store, self.previous.number, self.inventory, self.modified, choose_era5_source(self.settings)
         )

@@ -23,7 +23,7 @@ from hephaestus_build.operations.look_schedule import (
     share_for,
 )
 from hephaestus_build.operations.status import read_frame_status
-from hephaestus_build.pipeline.kept.last_look import LastLook, latest_news, read_last_look
+from hephaestus_build.pipeline.kept.last_look import LastLook, keep_look, latest_news, read_last_look
 from hephaestus_build.pipeline.upstream_changes import check_upstream
 from hephaestus_build.simulation.server.faults import error_status
 
@@ -62,6 +62,20 @@ def test_a_look_at_a_frame_with_nothing_new_is_one_request(upstream, settings):
 def test_a_build_that_is_asked_for_asks_for_everything(upstream, settings):
     list(build_frames([ALL], settings))
     assert any(path.endswith("metadata.txt") for path in asked_paths(upstream))
+
+
+def test_a_look_keeps_when_a_build_first_had_the_news(upstream, settings):
+    store = frame_store_of(settings)
+    before = read_last_look(store)
+    assert before.reached is not None
+    assert before.newest == max(pair.secondary for pair in upstream.archive.pairs(FRAME))
+    look_once(settings)
+    list(build_frames([ALL], settings))
+    assert read_last_look(store).reached == before.reached
+    keep_look(store, msgspec.structs.replace(before, reached=None, newest=None))  # as an earlier version
+    look_once(settings)
+    after = read_last_look(store)
+    assert (after.reached, after.newest) == (before.at, before.newest)
 
 
 def test_what_is_new_is_built_and_the_listing_asked_once(upstream, settings):
