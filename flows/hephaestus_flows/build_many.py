@@ -19,7 +19,6 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
-from hephaestus_build.core.errors import FrameBusyError
 from hephaestus_build.core.frame_search import frame_named, list_published_frames
 from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
@@ -74,7 +73,7 @@ def _build_all(
         ]
         runs: list[BuildRun] = [future.result() for future in futures]
     create_rows_artifact(map(_run_row, runs), key, count_of(len(runs), "frame"))
-    skipped = [run for run in runs if _is_skipped(run)]
+    skipped = [run for run in runs if run.is_skipped]
     failed = [run for run in runs if run.result is None and run not in skipped]
     owed = [run for run in runs if run.result is not None and run.result.owed]
     whole = len(runs) - len(failed) - len(owed) - len(skipped)
@@ -87,17 +86,12 @@ def _build_all(
     return Completed(name=name, message=said, data=data)
 
 
-def _is_skipped(run: BuildRun) -> bool:
-    """Return whether another build was at work on the frame."""
-    return isinstance(run.exception, FrameBusyError)
-
-
 def _run_row(run: BuildRun) -> dict[str, Any]:
     result = run.result
     if result is None:
         return {
             "frame": str(run.frame),
-            "state": "skipped" if _is_skipped(run) else "failed",
+            "state": "skipped" if run.is_skipped else "failed",
             "why": run.error,
         }
     return {

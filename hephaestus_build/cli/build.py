@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack, closing
 from typing import Annotated
 
 import typer
@@ -20,6 +21,7 @@ from hephaestus_build.cli.options import (
     JSON_OPTION,
     AllFramesOption,
     AtATimeOption,
+    ClusterOption,
     DataDirOption,
     Era5Option,
     FramesArgument,
@@ -37,6 +39,7 @@ from hephaestus_build.cli.options import (
     require_frames_to_build,
     select_requested_part,
 )
+from hephaestus_build.cluster.cluster_build import build_on_cluster
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import show_progress
@@ -62,6 +65,7 @@ def build(
     data_dir: DataDirOption = None,
     simulated: SimulatedOption = False,
     at_a_time: AtATimeOption = 2,
+    cluster: ClusterOption = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait while another build works on the frame.")
     ] = False,
@@ -89,8 +93,13 @@ def build(
     requests = select_requested_part(requests, part)
     chosen = [request.frame for request in requests]
     summary = BuildSummary()
-    with serve_for_frames(settings, chosen) as served, show_progress() as listener:
-        for run in build_frames(requests, served, listener=listener, wait=wait, at_a_time=at_a_time):
+    with serve_for_frames(settings, chosen) as served, show_progress() as listener, ExitStack() as started:
+        if cluster is None:
+            building = build_frames(requests, served, listener=listener, wait=wait, at_a_time=at_a_time)
+        else:
+            building = build_on_cluster(requests, served, cluster, listener=listener, wait=wait)
+            started.enter_context(closing(building))  # stops the frames where this command is stopped
+        for run in building:
             runs.append(run)
             summary.add(run)
             if run.result is None:

@@ -112,6 +112,18 @@ FramesFileOption = Annotated[
 ]
 
 
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Build on a Dask cluster, one frame a task: the address of its scheduler, such as "
+        "tcp://10.0.0.7:8786, or local:4 for four workers on this machine. Limits hold for the cluster as a "
+        "whole, --at-a-time does not.",
+    ),
+]
+
+
 PartOfFramesOption = Annotated[
     str | None,
     typer.Option(

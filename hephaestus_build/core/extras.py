@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 #: Required packages of each extra, and the command that installs it in a checkout.
 _EXTRAS = {
     "flows": (("prefect", "uvicorn"), "make serve"),
+    "cluster": (("distributed", "cryptography"), "make .venv/.ready"),
     "baselines": (("torch", "lightning", "timm", "segmentation_models_pytorch"), "make benchmark"),
 }
 #: Name of this package in its metadata.
@@ -33,7 +34,7 @@ def check_extra(extra: str, who: str) -> None:
     Parameters
     ----------
     extra : str
-        ``flows`` or ``baselines``.
+        ``flows``, ``cluster`` or ``baselines``.
     who : str
         Feature that needs it, as the subject of a sentence.
 

@@ -23,7 +23,7 @@ class ProgressListener(Protocol):
     """Protocol of objects that receive progress events."""
 
     def stage(self, name: str, total: int) -> None:
-        """Report the start of the stage `name`, which has `total` steps."""
+        """Report the start of the stage `name`, which has `total` steps; one that had begun begins anew."""
 
     def advance(self, name: str, steps: int = 1) -> None:
         """Report that further steps of the stage `name` are done."""
@@ -53,9 +53,10 @@ class ProgressBars:
         self._tasks: dict[str, TaskID] = {}
 
     def stage(self, name: str, total: int) -> None:
-        """Add a bar, and remove completed ones."""
+        """Add a bar, and remove completed ones and an earlier one of the same name."""
+        begun_before = self._tasks.pop(name, None)
         for task in self._progress.tasks:
-            if task.finished:
+            if task.finished or task.id == begun_before:
                 self._progress.remove_task(task.id)
         if total:
             self._tasks[name] = self._progress.add_task(name, total=total)
@@ -92,6 +93,7 @@ class ProgressLines:
     def stage(self, name: str, total: int) -> None:
         """Add a stage; one of the same name begins anew."""
         with self._lock:
+            self._stages.pop(name, None)
             if total:
                 self._stages[name] = _StageProgress(total)
 

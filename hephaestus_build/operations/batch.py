@@ -59,7 +59,8 @@ def build_frames(
     listener = listener or NullListener()
 
     def work(request: BuildRequest) -> BuildRun:
-        return _build_one(request, share, PrefixedListener(listener, str(request.frame)), wait, only_news)
+        own = PrefixedListener(listener, str(request.frame))
+        return build_one_frame(request, share, own, wait=wait, only_news=only_news)
 
     if threads == 1:  # in the main thread, which Ctrl-C interrupts
         yield from map(work, requests)
@@ -67,11 +68,34 @@ def build_frames(
         yield from map_bounded(work, requests, threads)
 
 
-def _build_one(
-    request: BuildRequest, settings: Settings, listener: ProgressListener, wait: bool, only_news: bool
+def build_one_frame(
+    request: BuildRequest,
+    settings: Settings,
+    listener: ProgressListener,
+    *,
+    wait: bool = False,
+    only_news: bool = False,
+    is_recorded: bool = True,
 ) -> BuildRun:
+    """Build one frame and return its run, failed or not.
+
+    Parameters
+    ----------
+    request : BuildRequest
+        What to build.
+    settings : Settings
+        Archives, folders and limits.
+    listener : ProgressListener
+        Receives progress.
+    wait : bool
+        Whether to wait for another build of the same frame.
+    only_news : bool
+        As for :func:`build_frames`.
+    is_recorded : bool
+        Whether to write the run down in the log of runs; else the caller does.
+    """
     settings = settings.for_frame(request.frame)
-    recorded = RecordedRun(request.frame, settings.data_dir)
+    recorded = RecordedRun(request.frame, settings.data_dir if is_recorded else None)
     with suppress(Exception), recorded:  # an error of this program too: the other frames go on
         recorded.result = build(request, settings, listener=listener, wait=wait, only_news=only_news)
     return recorded.run

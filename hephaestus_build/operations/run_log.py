@@ -70,6 +70,11 @@ class BuildRun:
         return getattr(self.exception, "missing", ())
 
     @property
+    def is_skipped(self) -> bool:
+        """Whether another build was at work on the frame."""
+        return isinstance(self.exception, FrameBusyError)
+
+    @property
     def exit_code(self) -> int:
         """0 if complete, 1 if it failed, 2 if the request was wrong, 3 if something is owed."""
         return self.result.exit_code if self.result else self.failure_code
@@ -96,8 +101,8 @@ class RecordedRun:
     ----------
     frame : Frame
         The frame.
-    data : pathlib.Path
-        Folder of the log.
+    data : pathlib.Path or None
+        Folder of the log; None to write nothing.
 
     Attributes
     ----------
@@ -109,7 +114,7 @@ class RecordedRun:
 
     run: BuildRun
 
-    def __init__(self, frame: Frame, data: Path) -> None:
+    def __init__(self, frame: Frame, data: Path | None) -> None:
         self.result: BuildResult | None = None
         self._frame, self._data = frame, data
 
@@ -123,12 +128,10 @@ class RecordedRun:
         if error is not None and not isinstance(error, Exception):
             return  # stopped
         self.run = self._describe(error)
-        is_skipped = isinstance(error, FrameBusyError)
-        outcome = "skipped" if is_skipped else "failed" if error else "built"
+        outcome = "skipped" if self.run.is_skipped else "failed" if error else "built"
         log.info("%s: %s in %s", self._frame, outcome, format_duration(self.run.seconds))
-        if not is_skipped:
-            with suppress(HephaestusError):  # a full disk has been reported by the run itself
-                record_run(self._data, self.run)
+        if self._data is not None:
+            record_finished_run(self._data, self.run)
 
     def _describe(self, error: Exception | None) -> BuildRun:
         seconds, said, code = time.monotonic() - self._clock, "", 1
@@ -142,6 +145,13 @@ class RecordedRun:
             said = self.result.retraction
         result = self.result if error is None else None
         return BuildRun(self._frame, self._began, seconds, result, said, code, error)
+
+
+def record_finished_run(data: Path, run: BuildRun) -> None:
+    """Append `run` to the log in the folder `data`, unless another build was at work on the frame."""
+    if not run.is_skipped:
+        with suppress(HephaestusError):  # a full disk has been reported by the run itself
+            record_run(data, run)
 
 
 def record_run(data: Path, run: BuildRun) -> None:

@@ -32,6 +32,7 @@ USED_BY = {
     "pandas": "xarray: dates, tables",
     "rioxarray": "xarray: the accessor .rio of what open_cube returns",
     "dask": "xarray: the chunked arrays of open_cube",
+    "cryptography": "distributed: the keys of clusters of this machine",
     "tensorboard": "lightning: the logger that writes its files",
 }
 #: Packages that `make test` and `make lint` use as commands, pytest plugins or types for mypy.
@@ -60,7 +61,7 @@ DEV = requirements(GROUPS["dev"])
 BENCH = requirements(GROUPS["bench"])
 #: Folders of code, with the extra that they need; what they may import beside the main dependencies.
 FOLDERS = {
-    "hephaestus_build": {},
+    "hephaestus_build": EXTRAS["cluster"],
     "flows": EXTRAS["flows"],
     # the bench compares with a library that `make bench-loader` installs
     "baselines": {**EXTRAS["baselines"], **BENCH},
@@ -107,7 +108,7 @@ def test_what_the_tests_import_is_declared():
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_what_is_declared_is_used(folder):
     used = imports(folder)
-    declared = FOLDERS[folder] or MAIN
+    declared = {**(MAIN if folder == "hephaestus_build" else {}), **FOLDERS[folder]}
     assert [name for name in declared if import_name(name) not in used and name not in USED_BY] == []
 
 
@@ -139,13 +140,13 @@ def test_every_reader_of_other_projects_has_a_lower_bound_and_is_tried():
         assert f'import_reader("{name.removesuffix("-insar")}' in tests, item
 
 
-def test_the_builder_imports_neither_prefect_nor_torch():
+def test_the_builder_imports_neither_prefect_nor_torch_and_needs_no_cluster():
     banned = {"prefect", "torch", "flows", "hephaestus_flows"}
     assert imports("hephaestus_build").keys() & banned == set()
     code = (
         "import pkgutil, sys\n"
         "from importlib import import_module\n"
-        "for name in ('prefect', 'torch', 'lightning', 'timm'): sys.modules[name] = None\n"
+        "for name in ('prefect', 'torch', 'lightning', 'timm', 'distributed'): sys.modules[name] = None\n"
         "import hephaestus_build\n"
         "for module in pkgutil.walk_packages(hephaestus_build.__path__, 'hephaestus_build.'):\n"
         "    if not module.name.endswith('__main__'): import_module(module.name)\n"

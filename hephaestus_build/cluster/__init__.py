@@ -1,0 +1,1 @@
+"""Builds of many frames on a cluster of dask.distributed, one frame a task."""

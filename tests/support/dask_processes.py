@@ -1,0 +1,128 @@
+"""Dask clusters of separate processes and archives of several small frames, for tests of builds on them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.simulation.server.archive_server import ArchiveServer
+from hephaestus_build.simulation.server.archive_state import SimulatedArchive
+from hephaestus_build.simulation.world.frame_catalog import FRAME_SPECS
+from hephaestus_build.simulation.world.world import World
+
+#: Seconds for a process to start, on a machine with other work.
+PATIENCE = 120.0
+
+
+class DaskProcesses:
+    """A scheduler and workers, each a process with a scratch folder of its own; a context manager.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folder of logs and scratch folders.
+    environment : mapping, optional
+        Variables of all processes beside those of this one.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        self._folder, self._environment = folder, dict(environment or {})
+        self._processes: list[subprocess.Popen[bytes]] = []
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Self:
+        place = self._folder / "scheduler.json"
+        options = ["--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(place)]
+        options += ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
+        self.scheduler = self._start("scheduler", options)
+        self._wait_until(lambda: place.is_file() and place.read_text().endswith("}"))
+        self.address: str = json.loads(place.read_text())["address"]
+        return self
+
+    def add_worker(
+        self, *options: str, environment: Mapping[str, str] | None = None, wait: bool = True
+    ) -> subprocess.Popen[bytes]:
+        """Start a worker of one thread, a single process without a nanny that would start it again."""
+        name = f"worker-{len(self._processes)}"
+        common = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0", "--name", name]
+        scratch = ["--local-directory", str(self._folder / name)]
+        worker = self._start("worker", [self.address, *common, *scratch, *options], environment, name)
+        if wait:
+            self._wait_until(lambda: "Registered to" in self.log_of(name))
+        return worker
+
+    def wait_for_workers(self, count: int) -> None:
+        """Wait until so many workers have registered."""
+        names = [f"worker-{number}" for number in range(1, len(self._processes))]
+        self._wait_until(lambda: sum("Registered to" in self.log_of(name) for name in names) >= count)
+
+    def log_of(self, name: str) -> str:
+        """Return what a process has written."""
+        return (self._folder / f"{name}.log").read_text(errors="replace")
+
+    def _start(
+        self,
+        kind: str,
+        options: list[str],
+        environment: Mapping[str, str] | None = None,
+        name: str = "scheduler",
+    ) -> subprocess.Popen[bytes]:
+        with (self._folder / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dask", kind, *options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self._environment, **(environment or {})},
+                cwd=self._folder,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+        return process
+
+    def _wait_until(self, is_so: Any) -> None:
+        end = time.monotonic() + PATIENCE
+        while not is_so():
+            assert time.monotonic() < end, sorted(self._folder.glob("*.log"))
+            assert self._processes[-1].poll() is None, self._folder
+            time.sleep(0.05)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.wait()
+
+
+@contextmanager
+def archive_of(frames: int, *, epochs: int = 4, size: tuple[int, int] = (80, 90)) -> Iterator[ArchiveServer]:
+    """Serve a number of small frames, each at one of the places of the catalog."""
+    places = [
+        replace(spec, id=f"{198 + index % 3}{spec.id[3]}_{300 + index:05d}_131313")
+        for index in range(frames)
+        for spec in [FRAME_SPECS[index % 2]]
+    ]
+    archive = SimulatedArchive(World(size=size, epochs=epochs, places=places, oddities=()))
+    archive.make_all_files()
+    try:
+        with ArchiveServer(archive) as server:
+            yield server
+    finally:
+        archive.close()
+
+
+def frames_of(server: ArchiveServer) -> list[Frame]:
+    """Return the frames of an archive."""
+    return [Frame(name) for name in server.archive.world.frames]
