@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
@@ -260,6 +261,6 @@ def parse_degrees(option: str, text: str, form: str, example: str) -> tuple[floa
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
         numbers = ()
-    if len(numbers) != form.count(",") + 1:
+    if len(numbers) != form.count(",") + 1 or not all(map(math.isfinite, numbers)):
         raise UsageError(f"{option} {text} is not {form} in degrees; write {option} {example}")
     return numbers

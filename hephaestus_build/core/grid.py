@@ -148,6 +148,26 @@ class Grid:
         columns = pixels((west - self.west) / self.dx, (west + width - self.west) / self.dx, self.width)
         return rows, columns
 
+    def pixel(self, latitude: float, longitude: float) -> tuple[int, int]:
+        """Return the row and column of the pixel that holds a point; longitudes of any turn are taken.
+
+        Raises
+        ------
+        ValueError
+            If the point lies outside of the grid.
+
+        Examples
+        --------
+        >>> Grid(100, 100, 10.0, 50.0, 0.1, 0.1).pixel(49.95, 370.25)
+        (0, 2)
+        """
+        longitude += 360 * round((self._middle - longitude) / 360)
+        row = math.floor((self.north - latitude) / self.dy)
+        column = math.floor((longitude - self.west) / self.dx)
+        if not (0 <= row < self.height and 0 <= column < self.width):
+            raise ValueError("the point lies outside of the grid")
+        return row, column
+
     def crop(self, rows: slice, columns: slice) -> Grid:
         """Return the grid of a part of the rows and columns, as :meth:`window` gives them."""
         (top, bottom, _), (left, right, _) = rows.indices(self.height), columns.indices(self.width)
