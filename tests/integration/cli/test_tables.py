@@ -29,6 +29,7 @@ TABLES = {
     "status": True,
     f"apply {ROOT}/docs/examples/jobs.yaml --dry-run": False,
     "compare 198A_00210_131313 198A_00210_131313": True,
+    "timeseries 198A_00210_131313 --at 19.97,10.03 --all": True,
     "compare 198A_00210_131313 --samples shards": False,
     "archive list": True,
     "annotations summary": False,
