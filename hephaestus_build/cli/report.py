@@ -1,4 +1,4 @@
-"""``hephaestus report``: pictures of cubes."""
+"""``hephaestus report``: pictures of cubes, and pages of frames."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from hephaestus_build.cli.options import JSON_OPTION, SimulatedOption
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError, wrap_unexpected_errors
 from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.plain_text import count_of, format_bytes
+from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import find_cube, select_cubes, settings_for_cube
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.report.quicklook import parse_pair_argument, write_quicklook
@@ -52,9 +54,25 @@ def report(
             "the experts wrote; vapour: lateral gradients of water vapour."
         ),
     ] = ReportFigure.PAIR,
+    html: Annotated[
+        bool,
+        typer.Option(
+            "--html",
+            help="Write a page of each frame instead, <frame>.html: one file that opens offline, with a "
+            "slider over pairs, their network, what is owed and where all comes from.",
+        ),
+    ] = False,
+    newest: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=5000, help="With --html: how many of the newest pairs have pictures. Default: 60."
+        ),
+    ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder to write to. Default: quicklooks/ in the data folder."),
+        typer.Option(
+            "--out", help="Folder to write to. Default: quicklooks/ in the data folder; of --html, pages/."
+        ),
     ] = None,
     simulated: SimulatedOption = False,
     data_dir: DataDirOption = None,
@@ -65,27 +83,28 @@ def report(
     Each pair has a picture of its own, <frame>_<pair>.png. With --figure it draws what the paper's figures
     show, docs/paper.md: types.png and captions.png of all cubes together, and of each cube
     <frame>_series_<primary>.png and <frame>_vapour_<pair>.png, where --pair chooses the pair or its primary.
+
+    With --html it writes pages, docs/pages.md. A page needs no cube: of a frame whose builds got nothing yet
+    it shows what is owed, and why.
     """
     settings = load_command_settings(simulated, data_dir=data_dir)
     if pair and len(targets or []) != 1:
         raise UsageError("--pair is of one cube: name it")
-    cubes = [find_cube(target, settings) for target in targets or []]
-    if not cubes:
-        taken = select_cubes(settings)
-        cubes = list(taken.stores)
-        if taken.notice:
-            print_notice(taken.notice)
-    if not cubes:
-        raise HephaestusError(
-            f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one"
-        )
+    if html and figure is not ReportFigure.PAIR:
+        raise UsageError("--html writes a page, --figure a picture: give one of them")
+    if newest is not None and not html:
+        raise UsageError("--newest is of a page: add --html")
+    if html:
+        _write_pages(targets or _all_cubes(settings), settings, folder, newest, pair, as_json)
+        return
+    cubes = [find_cube(target, settings) for target in targets or []] or _all_cubes(settings)
     if figure is not ReportFigure.PAIR:
         home = folder or settings_for_cube(cubes[0], settings).data_dir / "quicklooks"
         drawn = _draw_figure(figure, cubes, home, parse_pair_argument(pair))
         for one in drawn if not as_json else ():
             out.print(f"{figure}, of {', '.join(one['frames'])}, in {one['picture']}", soft_wrap=True)
         if as_json:
-            print_json({"pictures": [], "figures": drawn})
+            print_json({"pictures": [], "figures": drawn, "pages": []})
         return
     pictures, failed = [], False
     for cube in cubes:
@@ -111,7 +130,64 @@ def report(
         if not as_json:
             out.print(f"{cube.stem}: {done.pair}, {done.reason}, in {done.path}", soft_wrap=True)
     if as_json:
-        print_json({"pictures": pictures, "figures": []})
+        print_json({"pictures": pictures, "figures": [], "pages": []})
+    if failed:
+        raise typer.Exit(1)
+
+
+def _all_cubes(settings: Settings) -> list[Path]:
+    """Return all real cubes, or the simulated ones."""
+    taken = select_cubes(settings)
+    if taken.notice:
+        print_notice(taken.notice)
+    if not taken.stores:
+        raise HephaestusError(
+            f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one"
+        )
+    return list(taken.stores)
+
+
+def _write_pages(
+    targets: Sequence[str | Path],
+    settings: Settings,
+    folder: Path | None,
+    newest: int | None,
+    pair: str | None,
+    as_json: bool,
+) -> None:
+    """Write the page of each frame, and say where it is."""
+    from hephaestus_build.pages.frame_page import NEWEST
+    from hephaestus_build.pages.write_page import write_frame_page
+
+    shown = parse_pair_argument(pair)
+    pages, failed = [], False
+    for target in targets:
+        name = Path(target).stem
+        try:
+            with wrap_unexpected_errors(name):
+                done = write_frame_page(target, settings, folder, newest=newest or NEWEST, pair=shown)
+        except HephaestusError as error:
+            if len(targets) == 1:
+                raise
+            print_notice(str(error))
+            failed = True
+            continue
+        pictured = len(done.page.pictures.pairs) if done.page.pictures else 0
+        pages.append(
+            {
+                "frame": done.page.frame,
+                "page": str(done.path),
+                "pair": done.page.shown or None,
+                "pairs": pictured,
+                "bytes": done.size,
+                "simulated": done.page.simulated,
+            }
+        )
+        if not as_json:
+            what = count_of(pictured, "interferogram") if pictured else "no interferogram yet"
+            out.print(f"{done.page.frame}: {what}, {format_bytes(done.size)}, in {done.path}", soft_wrap=True)
+    if as_json:
+        print_json({"pictures": [], "figures": [], "pages": pages})
     if failed:
         raise typer.Exit(1)
 

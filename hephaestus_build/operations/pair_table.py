@@ -18,7 +18,7 @@ from hephaestus_build.core.settings import PairChoice, Settings
 from hephaestus_build.cube.discovery import cubes_dir_for
 from hephaestus_build.cube.granules import Granule, InterferogramGranule, MaskGranule
 from hephaestus_build.cube.inventory import CubeInventory
-from hephaestus_build.cube.storage.generations import FrameStore
+from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.pipeline.missing_products import find_missing_products, partition_accepted
 from hephaestus_build.pipeline.plan import BuildRequest, select_pairs
 from hephaestus_build.pipeline.upstream_changes import read_upstream_state
@@ -66,6 +66,10 @@ class KnownPairs:
         ``annotated``, ``all`` or ``auto``: the listed pairs that a build selects.
     accept : mapping
         The setting ``accept``.
+    generation : Generation or None
+        The published generation; None without one.
+    listed_at : str or None
+        Time of the last kept listing.
     """
 
     frame: Frame
@@ -76,6 +80,8 @@ class KnownPairs:
     baselines: EpochBaselines | None
     choice: PairChoice
     accept: AcceptedAbsences
+    generation: Generation | None = None
+    listed_at: str | None = None
 
 
 def make_pair_rows(known: KnownPairs) -> list[dict[str, Any]]:
@@ -169,6 +175,51 @@ def kept_baselines(frame: Frame, settings: Settings) -> EpochBaselines | None:
         return source.kept_baselines(frame, frame_store.baselines_file)
 
 
+def read_known_pairs(frame: Frame, settings: Settings, *, upstream: bool = False) -> KnownPairs:
+    """Return what is known of a frame's pairs, from its cube and the last kept listing.
+
+    Parameters
+    ----------
+    frame, settings, upstream
+        See :func:`pair_table`.
+
+    Raises
+    ------
+    HephaestusError
+        If there is neither a cube nor a listing, or the archive is asked and does not answer.
+    """
+    settings = settings.for_frame(frame)
+    frame_store = FrameStore(cubes_dir_for(settings, frame), frame)
+    if upstream:
+        settings.check_frame_available(frame)
+    with closing(open_interferogram_source(settings, frame)) as source:
+        if upstream:
+            source.listing(frame)
+            source.fetch_baselines(frame, frame_store.baselines_file)
+        listing = source.kept_listing(frame)
+        baselines = source.kept_baselines(frame, frame_store.baselines_file)
+    current = frame_store.published_generation()
+    if current is None and listing is None:
+        option = " --simulated" if settings.is_simulated and not frame.is_simulated else ""
+        raise HephaestusError(
+            f"{frame}: there is no cube in {settings.cubes_dir} and no listing was kept; "
+            f"`hephaestus pairs {frame}{option} --upstream` asks the archive"
+        )
+    contents = current.read_inventory() if current is not None else None
+    return KnownPairs(
+        frame,
+        contents.granules if contents is not None else {},
+        listing.pairs.keys() if listing is not None else None,
+        read_upstream_state(frame_store).gone,
+        find_annotations(settings, frame, needed=upstream, offline=not upstream).for_frame(frame),
+        baselines,
+        _choice(settings, contents),
+        settings.accept,
+        current,
+        listing.fetched if listing is not None else None,
+    )
+
+
 def pair_table(frame: Frame, settings: Settings, *, upstream: bool = False) -> pd.DataFrame:
     """Return the pairs of a frame's cube and of the last kept listing.
 
@@ -195,45 +246,17 @@ def pair_table(frame: Frame, settings: Settings, *, upstream: bool = False) -> p
     """
     import pandas as pd
 
-    settings = settings.for_frame(frame)
-    frame_store = FrameStore(cubes_dir_for(settings, frame), frame)
-    if upstream:
-        settings.check_frame_available(frame)
-    with closing(open_interferogram_source(settings, frame)) as source:
-        if upstream:
-            source.listing(frame)
-            source.fetch_baselines(frame, frame_store.baselines_file)
-        listing = source.kept_listing(frame)
-        baselines = source.kept_baselines(frame, frame_store.baselines_file)
-    current = frame_store.published_generation()
-    if current is None and listing is None:
-        option = " --simulated" if settings.is_simulated and not frame.is_simulated else ""
-        raise HephaestusError(
-            f"{frame}: there is no cube in {settings.cubes_dir} and no listing was kept; "
-            f"`hephaestus pairs {frame}{option} --upstream` asks the archive"
-        )
-    contents = current.read_inventory() if current is not None else None
-    rows = make_pair_rows(
-        KnownPairs(
-            frame,
-            contents.granules if contents is not None else {},
-            listing.pairs.keys() if listing is not None else None,
-            read_upstream_state(frame_store).gone,
-            find_annotations(settings, frame, needed=upstream, offline=not upstream).for_frame(frame),
-            baselines,
-            _choice(settings, contents),
-            settings.accept,
-        )
-    )
+    known = read_known_pairs(frame, settings, upstream=upstream)
     columns = ["pair", "primary", "secondary", "temporal_baseline_days", "perpendicular_baseline_m"]
+    rows = make_pair_rows(known)
     table = pd.DataFrame(rows, columns=[*columns, "status", "valid_fraction", *LABEL_COLUMNS])
     for name in ("primary", "secondary"):
         table[name] = pd.to_datetime(table[name])
     table.attrs = {
         "frame": frame.id,
-        "simulated": settings.is_simulated,
-        "generation": current.number if current is not None else None,
-        "listed": listing.fetched if listing is not None else None,
+        "simulated": settings.for_frame(frame).is_simulated,
+        "generation": known.generation.number if known.generation is not None else None,
+        "listed": known.listed_at,
     }
     return table.set_index("pair")
 

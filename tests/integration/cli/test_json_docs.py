@@ -194,6 +194,7 @@ def test_commands_on_cubes(
     run("report", FRAME)
     run("report", FRAME, "--figure", "vapour")
     run("timeseries", FRAME, "--at", "37.75,-24.3")
+    run("report", FRAME, "--html")
     run("export", FRAME, "--to", "geotiff", "--out", tmp_path / "export")
     run("export", FRAME, "--to", "webdataset", "--size", 32, "--out", tmp_path / "shards")
     run("export", FRAME, "--to", "zarr2", "--out", tmp_path / "export")

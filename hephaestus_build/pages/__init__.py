@@ -1,0 +1,1 @@
+"""Web pages of frames: one self-contained HTML file each, which opens offline."""

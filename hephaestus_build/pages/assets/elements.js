@@ -1,0 +1,58 @@
+"use strict";
+// Elements are made with text nodes alone: words of others never become markup.
+
+/** Return an element with attributes and children, which are nodes or text. */
+function element(name, attributes = {}, ...children) {
+  return fill(document.createElement(name), attributes, children);
+}
+
+/** Return an element of an SVG. */
+function shape(name, attributes = {}, ...children) {
+  return fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
+}
+
+function fill(made, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== null && value !== undefined && value !== false) made.setAttribute(name, value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));
+  return made;
+}
+
+const byId = (id) => document.getElementById(id);
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/** Return an ISO date for people. */
+function dayText(iso) {
+  const [year, month, day] = iso.split("-").map(Number);
+  return `${day} ${MONTHS[month - 1]} ${year}`;
+}
+
+const dayNumber = (iso) => Date.parse(`${iso}T00:00:00Z`) / 86400000;
+const signed = (value, digits) => `${value < 0 ? "\u2212" : ""}${Math.abs(value).toFixed(digits)}`;
+
+/** Return a place for people. */
+function placeText(latitude, longitude) {
+  const north = `${Math.abs(latitude).toFixed(3)}\u00b0 ${latitude < 0 ? "S" : "N"}`;
+  return `${north}, ${Math.abs(longitude).toFixed(3)}\u00b0 ${longitude < 0 ? "W" : "E"}`;
+}
+
+function sizeText(bytes) {
+  return bytes >= 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e3).toFixed(1)} kB`;
+}
+
+/** Return days with round steps between two days: years, or months where there are few. */
+function timeTicks(first, last, most) {
+  const start = new Date(first * 86400000), ticks = [];
+  const steps = [1, 2, 3, 6, 12, 24, 60, 120];
+  const months = (last - first) / 30.44;
+  const step = steps.find((one) => months / one <= most) || 120;
+  for (let month = Math.floor(start.getUTCMonth() / step) * step; ; month += step) {
+    const at = Date.UTC(start.getUTCFullYear(), month, 1);
+    if (at / 86400000 > last) return ticks;
+    if (at / 86400000 >= first) {
+      const day = new Date(at), year = day.getUTCFullYear();
+      ticks.push([at / 86400000, step >= 12 || day.getUTCMonth() === 0 ? `${year}` : MONTHS[day.getUTCMonth()]]);
+    }
+  }
+}

@@ -1,0 +1,208 @@
+"""The HTML of a frame's page: one file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from math import cos, radians
+
+import msgspec
+
+from hephaestus_build.core.plain_text import count_of
+from hephaestus_build.pages.assets import read_asset
+from hephaestus_build.pages.cards import (
+    day_text,
+    list_volcanoes,
+    moment_text,
+    render_frame_cards,
+    render_pair_cards,
+    render_vitals,
+)
+from hephaestus_build.pages.globe import RADIUS, draw_globe
+from hephaestus_build.pages.markup import Markup, fill_template, join, tag
+from hephaestus_build.pages.page_data import FramePage, FramePictures, PageGrid
+from hephaestus_build.pages.pictures import Picture
+
+#: Scripts of a page, in the order in which they are joined.
+SCRIPTS = ("decode_png.js", "elements.js", "panels.js", "network.js", "series.js", "page.js")
+
+
+def render_frame_page(page: FramePage) -> str:
+    """Return the page of a frame as HTML."""
+    style = read_asset("page.css")
+    if page.pictures is not None:
+        style += _proportions(page.pictures.grid)
+    script = "\n".join(read_asset(name).replace('"use strict";\n', "") for name in SCRIPTS)
+    script = f'"use strict";\n{script}'
+    simulated = tag("span", "SIMULATED", class_="badge") if page.simulated else ""
+    return fill_template(
+        "page.html",
+        policy=_policy(style, script),
+        title=" ".join(
+            [page.frame, *(["(SIMULATED)"] if page.simulated else []), list_volcanoes(page, 3)]
+        ).strip(),
+        kicker=f"Track {page.facts['track']}, {page.facts['direction']}",
+        frame=page.frame,
+        badge=simulated,
+        volcanoes=list_volcanoes(page, 12) or "no volcano of the catalogue in this frame",
+        vitals=render_vitals(page),
+        globe=_globe(page),
+        viewer=join(_viewer(page), _network(page)),
+        pair_cards=render_pair_cards(page),
+        frame_cards=render_frame_cards(page),
+        credits=_credits(page),
+        written=moment_text(page.written),
+        version=page.version,
+        style=Markup(style),
+        data=embed_json(page),
+        script=Markup(script),
+    )
+
+
+def embed_json(value: object) -> Markup:
+    r"""Return a value as JSON that stands inside a script element, whatever texts it holds.
+
+    Examples
+    --------
+    >>> embed_json({"a": "</script>"})
+    '{"a":"\\u003c/script\\u003e"}'
+    """
+    text = msgspec.json.encode(value).decode()
+    for letter in "<>&\u2028\u2029":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return Markup(text)
+
+
+def _policy(style: str, script: str) -> str:
+    """Return the policy that lets a page load nothing, and run nothing but its own script."""
+
+    def hashed(text: str) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    return (
+        f"default-src 'none'; img-src data:; style-src {hashed(style)}; script-src {hashed(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _proportions(grid: PageGrid) -> str:
+    """Return the style of panels in the proportions of the ground; slender frames stay on the screen."""
+    middle = grid.north - grid.height * grid.dy / 2
+    ratio = grid.width * grid.dx * cos(radians(middle)) / (grid.height * grid.dy)
+    return f".view {{ aspect-ratio: {ratio:.4f}; width: min(100%, calc(82vh * {ratio:.4f})); }}\n"
+
+
+def _globe(page: FramePage) -> Markup:
+    """Return the map: the Earth from above the frame, whose volcanoes the panels show."""
+    if page.bounds is None:
+        return Markup("")
+    paths = draw_globe(page.bounds)
+    west, south, east, north = page.bounds
+    place = f"{_degrees((south + north) / 2, 'NS')} {_degrees((west + east) / 2, 'EW')}"
+    reach = RADIUS + 2
+    drawing = tag(
+        "svg",
+        tag("circle", r=RADIUS, class_="sea"),
+        tag("path", d=paths.land, class_="land"),
+        tag("path", d=paths.graticule, class_="graticule"),
+        tag("path", d=paths.frame, class_="frame"),
+        viewBox=f"{-reach} {-reach} {2 * reach} {2 * reach}",
+        role="img",
+        aria_label=f"The Earth from above the frame, at {place}",
+    )
+    return tag("figure", drawing, tag("figcaption", place), class_="globe")
+
+
+def _degrees(value: float, letters: str) -> str:
+    return f"{abs(value):.1f}° {letters[value < 0]}"
+
+
+def _viewer(page: FramePage) -> Markup:
+    pictures = page.pictures
+    if pictures is None:
+        words = "No interferogram is stored yet, so there are no pictures."
+        todo = f"hephaestus build {page.frame}"
+        return tag(
+            "section", tag("h2", "No pictures"), tag("p", words, " ", tag("code", todo), " fetches them."),
+            tag("p", id="pair-facts", hidden="hidden"), class_="viewer",
+        )  # fmt: skip
+    shown = next(pair for pair in page.pairs if pair.name == page.shown)
+    names = list(pictures.pairs)
+    predicted = any(one.probability for one in pictures.pairs.values())
+    toggle = tag(
+        "label", Markup('<input type="checkbox" id="toggle-probability">'), " the model's probability"
+    )
+    dot = Markup("&middot;")
+    return fill_template(
+        "viewer.html",
+        first=f"{day_text(shown.primary)} – {day_text(shown.secondary)}",
+        dot=dot,
+        probability_key=join(" ", dot, " ", tag("kbd", "P"), " probability") if predicted else "",
+        probability_toggle=toggle if predicted else "",
+        shape="six" if predicted else "five",
+        panels=_panels(page, pictures, predicted),
+        last=len(names) - 1,
+        place=names.index(page.shown),
+        scale_note=_scale_note(page, pictures),
+    )
+
+
+def _panels(page: FramePage, pictures: FramePictures, predicted: bool) -> Markup:
+    shown = pictures.pairs[page.shown]
+    vapour = [float(edge) for edge in pictures.vapour_range] if pictures.vapour_range else None
+    low, high = (f"{edge:.0f}" for edge in vapour) if vapour else ("", "")
+    bottom, top = (f"{edge:.0f} m" for edge in pictures.height_range) if pictures.height_range else ("", "")
+    unit = " kg m⁻²"
+    stamp = tag("span", "SIMULATED", class_="stamp") if page.simulated else ""
+    panels = [
+        _panel("phase", "Wrapped phase", "−π", "π", shown.phase, stamp),
+        _panel("coherence", "Coherence", "0", "1", shown.coherence),
+        _panel("height", "Height", bottom, top, pictures.relief),
+        _panel("primary", "Water vapour", low, high + unit if high else "", None),
+        _panel("secondary", "Water vapour", low, high + unit if high else "", None),
+    ]
+    if predicted:
+        panels.append(_panel("probability", "Model's probability", "0", "1", shown.probability))
+    return join(*panels)
+
+
+def _panel(name: str, title: str, low: str, high: str, picture: Picture | None, stamp: object = "") -> Markup:
+    """Return a panel, with its picture where one stands in the page without a script."""
+    source = Markup(f'src="data:image/png;base64,{picture.png}"') if picture else Markup("hidden")
+    return fill_template("panel.html", name=name, title=title, low=low, high=high, source=source, stamp=stamp)
+
+
+def _scale_note(page: FramePage, pictures: FramePictures) -> str:
+    grid = pictures.grid
+    wide, tall = (round(size * grid.step) for size in page.facts.get("pixel_size_m", (0, 0)))
+    stored = sum(pair.status in ("stored", "gone") for pair in page.pairs)
+    overview = (
+        "these are the bytes of the cube's overview"
+        if grid.overview_step == 1
+        else f"of the cube's overview, one of {grid.overview_step} x {grid.overview_step}, for a small page"
+    )
+    steps = "phase in 254 steps of 0.025 rad, coherence in 255, heights in metres, water vapour in 254 steps"
+    parts = [
+        f"One pixel of {grid.step} x {grid.step} of the cube, {wide} x {tall} m apart: {overview}.",
+        "Nothing is averaged.",
+        f"Quantised: {steps} of the range shown.",
+        "One turn of phase is 2.8 cm along the line of sight; positive is a longer path on the later date.",
+        f"{len(pictures.pairs)} of {count_of(stored, 'pair')} have pictures here.",
+    ]
+    if pictures.model:
+        about = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in pictures.model.items())
+        parts.append(f"Probabilities are a model's own, not calibrated, in 254 steps ({about}).")
+    return " ".join(parts)
+
+
+def _network(page: FramePage) -> Markup:
+    """Return the section of the pair network; empty while no pair is known."""
+    return Markup(read_asset("network.html")) if page.pairs else Markup("")
+
+
+def _credits(page: FramePage) -> Markup:
+    lines = [tag("p", line) for line in page.credits]
+    if page.simulated:
+        lines.append(tag("p", "SIMULATED: nothing on this page was seen by a satellite.", class_="alarm"))
+    note = "Coastlines: Natural Earth, public domain. Colours: Scientific colour maps by Fabio Crameri, MIT."
+    return join(*lines, tag("p", note))

@@ -1,0 +1,169 @@
+"""Tests of the pure parts of pages: pictures, gaps, the globe, and texts of strangers."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from color_vision import nearest
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.pages.colour_maps import byte_palette
+from hephaestus_build.pages.cube_images import CubeImages, PairImages
+from hephaestus_build.pages.encode_pictures import encode_pairs
+from hephaestus_build.pages.gaps import find_gaps
+from hephaestus_build.pages.globe import RADIUS, draw_globe
+from hephaestus_build.pages.page_data import FramePage, OwedProduct, PagePair, PageVolcano
+from hephaestus_build.pages.pictures import encode_codes, encode_levels, quantize_to_codes
+from hephaestus_build.pages.render import render_frame_page
+
+HOSTILE = '</script><img src=x onerror="alert(1)"><!-- ${"x"} $frame \u2028'
+
+
+def opened(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content))
+
+
+def noise(rows: int, columns: int, seed: int) -> PairImages:
+    random = np.random.default_rng(seed)
+    phase, coherence = (random.integers(0, 256, (rows, columns), np.uint8) for _ in range(2))
+    return PairImages(phase, coherence, np.zeros((rows, columns), np.uint8))
+
+
+@pytest.mark.parametrize("highest", [1, 3, 255])
+def test_samples_of_a_picture_are_the_codes_and_have_their_colours(highest: int) -> None:
+    codes = np.random.default_rng(1).integers(0, highest + 1, (7, 13), np.uint8)
+    palette = byte_palette("romaO")
+    content = encode_codes(codes, palette)
+    assert content[24] == 8  # bits of a sample, which the script of the page reads
+    assert (np.asarray(opened(content)) == codes).all()
+    shown = np.asarray(opened(content).convert("RGBA"))
+    assert (shown[..., :3] == palette[codes]).all()
+    assert ((shown[..., 3] == 0) == (codes == 0)).all()
+
+
+def test_levels_of_16_bits_are_kept() -> None:
+    levels = np.array([[0, 1, 258], [65_535, 40_000, 7]], np.uint16)
+    assert (np.asarray(opened(encode_levels(levels))) == levels).all()
+
+
+def test_the_colours_of_phase_have_no_seam_and_tell_it_apart_for_the_colour_blind() -> None:
+    palette = byte_palette("romaO").astype(int)
+    assert abs(palette[1] - palette[255]).max() <= 6
+    assert abs(np.diff(palette[1:], axis=0)).max() <= 12
+    quarters = ["#" + bytes(palette[code].tolist()).hex() for code in (1, 64, 128, 192)]
+    assert nearest(quarters)[0] > 20
+
+
+def test_values_are_quantised_within_half_a_step() -> None:
+    values = np.array([[np.nan, 3.0, 4.7], [11.2, 7.123, 3.01]])
+    codes, scale, offset = quantize_to_codes(values, 3.0, 11.2)
+    assert codes[0, 0] == 0
+    assert np.nanmax(abs(offset + scale * codes - values)[~np.isnan(values)]) <= scale / 2 + 1e-9
+    flat, *_ = quantize_to_codes(np.full((2, 2), 5.0), 5.0, 5.0)
+    assert (flat == 1).all()
+
+
+def test_pictures_that_would_be_too_large_are_thinned_and_never_averaged() -> None:
+    grid = Grid(90, 70, 10.0, 50.0, 0.01, 0.01)
+    days = [f"2020010{day}_20200201" for day in range(1, 6)]
+    images = {Pair.parse(name): noise(70, 90, seed) for seed, name in enumerate(days)}
+    pairs, decimation = encode_pairs(CubeImages(grid, 8, images, None, {}), 20_000)
+    assert sum(len(one.phase.png) + len(one.coherence.png) for one in pairs.values()) <= 20_000
+    assert decimation is not None
+    for pair, one in images.items():
+        samples = np.asarray(opened(base64.b64decode(pairs[pair].phase.png)))
+        first, step = decimation.first, decimation.factor
+        assert (samples == one.phase[first(70) :: step, first(90) :: step]).all()
+    assert encode_pairs(CubeImages(grid, 8, images, None, {}), 10_000_000)[1] is None
+
+
+def test_gaps_are_long_intervals_and_those_that_no_pair_spans() -> None:
+    chain = ["20200101_20200113", "20200113_20200125", "20200125_20200206", "20200206_20200501"]
+    alone = ["20200513_20200525"]
+    found = find_gaps([Pair.parse(name) for name in chain + alone])
+    assert [(gap.start, gap.days, gap.spanned) for gap in found] == [
+        ("2020-02-06", 85, True),
+        ("2020-05-01", 12, False),
+    ]
+    assert find_gaps([]) == ()
+
+
+@pytest.mark.parametrize("place", [(0.0, 0.0), (179.0, -40.0), (-24.0, 37.0), (20.0, 89.0)])
+def test_the_globe_has_the_frame_in_its_middle_and_nothing_beyond_its_edge(place) -> None:
+    longitude, latitude = place
+    paths = draw_globe((longitude - 1, latitude - 1, longitude + 1, latitude + 1))
+
+    def points(path: str) -> np.ndarray:
+        return np.array(re.findall(r"(-?[\d.]+(?:e-\d+)?) (-?[\d.]+(?:e-\d+)?)", path), float)
+
+    assert np.hypot(*points(paths.frame).mean(0)) < 3
+    assert len(points(paths.land)) > 500
+    for path in (paths.land, paths.graticule):
+        assert np.hypot(*points(path).T).max() <= RADIUS + 0.1
+
+
+class _Elements(HTMLParser):
+    """Names and attributes of all elements, and the text of each script."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, name, attributes):
+        self.found.append((name, dict(attributes)))
+        self.scripts += [""] * (name == "script")
+
+    def handle_data(self, text):
+        if self.found and self.found[-1][0] == "script":
+            self.scripts[-1] += text
+
+
+def test_texts_of_strangers_are_text() -> None:
+    pair = PagePair(
+        "20200101_20200113", "2020-01-01", "2020-01-13", 12, "owed", annotated=True, caption=HOSTILE
+    )
+    page = FramePage(
+        frame="124D_04854_171313",
+        simulated=False,
+        facts={"track": 124, "direction": "descending"},
+        written="2026-01-01T00:00:00Z",
+        version=HOSTILE,
+        bounds=(14.0, 40.0, 15.0, 41.0),
+        volcanoes=(PageVolcano(HOSTILE, 40.5, 14.5),),
+        pairs=(pair,),
+        owed=(OwedProduct("pair/20200101_20200113", HOSTILE, "corrupt", HOSTILE),),
+        credits=(HOSTILE,),
+    )
+    text = render_frame_page(page)
+    elements = _Elements(text)
+    assert not [name for name, _ in elements.found if name == "img"]
+    assert all(not key.startswith("on") for _, attributes in elements.found for key in attributes)
+    assert len(elements.scripts) == 2
+    data = json.loads(elements.scripts[0])
+    assert data["pairs"][0]["caption"] == HOSTILE
+    assert data["owed"][0]["reason"] == HOSTILE
+
+
+def test_a_page_names_nothing_that_a_browser_would_fetch() -> None:
+    page = FramePage(
+        "124D_04854_171313", False, {"track": 1, "direction": "descending"}, "2026-01-01T00:00:00Z", "1"
+    )
+    text = render_frame_page(page)
+    for name, attributes in _Elements(text).found:
+        for key in ("src", "href", "srcset", "data", "action", "poster"):
+            assert (attributes.get(key) or "data:").startswith("data:"), (name, attributes)
+        assert "style" not in attributes  # which the policy would refuse
+    assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|WebSocket|sendBeacon|import\(", text)
+    policy = next(a["content"] for n, a in _Elements(text).found if a.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+    assert "unsafe" not in policy
