@@ -35,7 +35,7 @@ from hephaestus_build.dataset.tiling import DEFAULT_TILING, TILE_SIZE, TilingMod
 Task = Literal["classification", "segmentation"]
 TASKS: tuple[Task, ...] = ("classification", "segmentation")
 #: How a model is made: trained, or a frozen encoder under a probe or a memory bank.
-Method = Literal["trained", "linear-probe", "knn-probe", "memory-bank"]
+Method = Literal["trained", "linear-probe", "knn-probe", "memory-bank", "memory-bank-knn"]
 LossName = Literal["cross-entropy", "focal"]
 LearningRateSchedule = Literal["fixed", "cosine"]
 Precision = Literal["32-true", "16-mixed", "bf16-mixed", "auto"]

@@ -22,7 +22,13 @@ from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.data.samplers import derive_seed
 from hephaestus_baselines.evaluation.predictions import ALARM_PIXELS, Predictions
 from hephaestus_baselines.probes.frozen_encoder import FrozenEncoder
-from hephaestus_baselines.probes.memory_bank import PatchGaussians, PositionMoments, choose_features
+from hephaestus_baselines.probes.memory_bank import (
+    NearestPatches,
+    PatchGaussians,
+    PatchSample,
+    PositionMoments,
+    choose_features,
+)
 from hephaestus_baselines.probes.window_features import reading
 from hephaestus_baselines.training.batch_collector import BatchCollector
 from hephaestus_baselines.training.inference import (
@@ -43,6 +49,8 @@ BANK_INTERFEROGRAMS = 64
 _SCALE_EVERY = 4
 #: Features of a patch that are kept, at random.
 BANK_FEATURES = 64
+#: Patches of a place, at all of its positions, that a nearest-neighbour bank keeps at random.
+BANK_PATCHES = 4096
 #: Share of a patch that must have data.
 _PATCH_DATA = 0.5
 #: Share of the quiet patches whose distance lies below that which becomes the score 0.5.
@@ -189,8 +197,8 @@ class _PlaceBank:
 
     def _begin(self, place: tuple[str, Tile] | None) -> None:
         self._place = place
-        self._moments: PositionMoments | None = None
-        self._gaussians: PatchGaussians | None = None
+        self._seen: PositionMoments | PatchSample | None = None
+        self._fit: PatchGaussians | NearestPatches | None = None
         self._distances: list[Tensor] = []
         self._scale: float | None = None
 
@@ -201,50 +209,64 @@ class _PlaceBank:
         chosen = reduce_patches(features, self._recipe.seed)
         seen = known.flatten(1)
         if step.role == "bank":
-            if self._moments is None:
-                self._moments = PositionMoments(chosen.shape[1], chosen.shape[2], chosen.device)
-            self._moments.update(chosen, seen)
+            if self._seen is None:
+                self._seen = _begin_bank(self._recipe, chosen, chosen.shape[1])
+            self._seen.update(chosen, seen)
         else:
-            self._distances.append(self._fitted().distances(chosen)[seen])
+            self._distances.append(self._fitted(chosen).distances(chosen)[seen])
 
     def score(self, step: _Batch, features: Tensor, known: Tensor) -> Tensor:
         """Return the scores of patches, float32 (B, P) from 0 to 1; 0 where there is no data."""
         if step.place != self._place:
             self._begin(step.place)
         chosen = reduce_patches(features, self._recipe.seed)
-        if self._moments is None and self._foreign is not None:
-            gaussians, scale = self._foreign.gaussians, self._foreign.scale
+        if self._seen is None and self._foreign is not None:
+            fit, scale = self._foreign.fit, self._foreign.scale
         else:
-            gaussians = self._fitted()
+            fit = self._fitted(chosen)
             if self._scale is None:
                 self._scale = distance_scale(self._distances, chosen.shape[2])
             scale = self._scale
-        distance = gaussians.distances(chosen)
+        distance = fit.distances(chosen)
         score = distance / (distance + scale)
         return torch.where(known.flatten(1), score, 0.0).float()
 
-    def _fitted(self) -> PatchGaussians:
-        if self._gaussians is None:
-            assert self._moments is not None
+    def _fitted(self, patches: Tensor) -> PatchGaussians | NearestPatches:
+        if self._fit is None:
+            assert self._seen is not None
             try:
-                self._gaussians = PatchGaussians.fit(self._moments)
+                self._fit = _fit_bank(self._seen)
             except ValueError:  # a place without data in quiet interferograms
                 if self._foreign is not None:
-                    self._gaussians, self._scale = self._foreign.gaussians, self._foreign.scale
+                    self._fit, self._scale = self._foreign.fit, self._foreign.scale
                 else:
-                    self._gaussians = _standard(self._moments)
-        return self._gaussians
+                    self._fit = _standard(patches)
+        return self._fit
 
 
-def _standard(moments: PositionMoments) -> PatchGaussians:
-    """Return Gaussians of unit variance, for a place of which nothing is known."""
-    width = moments.mean.shape[1]
-    unit = torch.eye(width, dtype=moments.mean.dtype, device=moments.mean.device)
-    return PatchGaussians(torch.zeros_like(moments.mean), unit.expand(len(moments.mean), -1, -1))
+def _begin_bank(recipe: Recipe, patches: Tensor, positions: int) -> PositionMoments | PatchSample:
+    """Return an empty bank of the kind that a recipe names, for patches (B, P, D)."""
+    width, device = patches.shape[2], patches.device
+    if recipe.method == "memory-bank-knn":
+        return PatchSample(width, BANK_PATCHES, recipe.seed, device)
+    return PositionMoments(positions, width, device)
+
+
+def _fit_bank(seen: PositionMoments | PatchSample) -> PatchGaussians | NearestPatches:
+    if isinstance(seen, PatchSample):
+        return NearestPatches.fit(seen)
+    return PatchGaussians.fit(seen)
+
+
+def _standard(patches: Tensor) -> PatchGaussians:
+    """Return a Gaussian of unit variance for all positions of a place of which nothing is known."""
+    width = patches.shape[2]
+    unit = torch.eye(width, dtype=torch.float64, device=patches.device)
+    return PatchGaussians(torch.zeros(1, width, dtype=torch.float64, device=patches.device), unit[None])
 
 
 class _ForeignBank:
-    """One Gaussian of the quiet windows of all frames, for frames that have none in training."""
+    """What the quiet windows of all frames are like, for frames that have none in training."""
 
     def __init__(
         self, recipe: Recipe, prepared: PreparedData, encoder: FrozenEncoder, listener: ProgressListener
@@ -255,7 +277,7 @@ class _ForeignBank:
         draws = [SampleDraw(place, derive_seed(recipe.seed, place) % 2**32) for place in range(count)]
         batches = [draws[at : at + DEFAULT_BATCH_SIZE] for at in range(0, count, DEFAULT_BATCH_SIZE)]
         windows = make_window_dataset(recipe, chosen, prepared)
-        moments: PositionMoments | None = None
+        seen: PositionMoments | PatchSample | None = None
         apart: list[tuple[Tensor, Tensor]] = []
         stage = f"{recipe.model}: quiet windows of all frames"
         workers = count_readers(recipe, encoder.device)
@@ -265,19 +287,20 @@ class _ForeignBank:
                 features, known = _known_patches(encoder, fields)
                 patches = reduce_patches(features, recipe.seed)
                 found = patches.flatten(0, 1).unsqueeze(1), known.flatten().unsqueeze(1)
-                moments = moments or PositionMoments(1, patches.shape[2], patches.device)
+                seen = seen or _begin_bank(recipe, patches, 1)
                 if number % _SCALE_EVERY == 0:
                     apart.append(found)
                 else:
-                    moments.update(*found)
+                    seen.update(*found)
                 listener.advance(stage, len(batch["index"]))
-            assert moments is not None
+            assert seen is not None
+            self.fit: PatchGaussians | NearestPatches
             try:
-                self.gaussians = PatchGaussians.fit(moments)
+                self.fit = _fit_bank(seen)
             except ValueError:
-                self.gaussians = _standard(moments)
-            distances = [self.gaussians.distances(flat)[seen] for flat, seen in apart]
-            self.scale = distance_scale(distances, moments.mean.shape[1])
+                self.fit = _standard(patches)
+            distances = [self.fit.distances(flat)[counted] for flat, counted in apart]
+            self.scale = distance_scale(distances, patches.shape[2])
 
 
 def reduce_patches(features: Tensor, seed: int) -> Tensor:

@@ -76,7 +76,7 @@ def predict_with_frozen_encoder(
     started = time.monotonic()
     encoder = open_encoder(recipe, prepared, resolve_device(device))
     said = describe_device(encoder.device)
-    if recipe.method == "memory-bank":
+    if recipe.method in ("memory-bank", "memory-bank-knn"):
         found = score_anomalies(recipe, prepared, encoder, listener)
         passed = round(time.monotonic() - started, 3)
         return FrozenPredictions(found, 0, said, {"training": 0.0, "prediction": passed})

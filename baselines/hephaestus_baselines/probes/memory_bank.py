@@ -1,4 +1,7 @@
-"""Gaussians of patch features at each position, and the distance of a patch from them (as in PaDiM).
+"""What patch features of quiet windows are like, and the distance of a patch from them.
+
+Either Gaussians at each position (as in PaDiM), or the nearest of a sample of patches of all positions (as in
+PatchCore, with a random sample in place of its coreset).
 
 All arithmetic is in double precision. With few samples a covariance is mostly noise: it is shrunk towards a
 multiple of the identity by as much as the samples suggest (Oracle Approximating Shrinkage).
@@ -17,6 +20,8 @@ from hephaestus_baselines.data.samplers import derive_seed
 _JITTER = 1e-6
 #: Share of the variance of all positions together below which that of one position is not taken.
 _FLOOR = 1e-3
+#: Patches whose distances from all of a bank are in memory at a time.
+_COMPARED = 1024
 
 
 def choose_features(width: int, kept: int, seed: int) -> Tensor:
@@ -136,6 +141,74 @@ class PatchGaussians:
         around = (features.to(torch.float64) - self.mean).permute(1, 2, 0)
         solved = torch.linalg.solve_triangular(self.factor, around, upper=False)
         return solved.square().sum(1).sqrt().T
+
+
+class PatchSample:
+    """A random sample of the patches of all positions, updated batch by batch.
+
+    Parameters
+    ----------
+    width : int
+        Number of features D.
+    most : int
+        Number of patches that are kept.
+    seed : int
+    device : torch.device, optional
+    """
+
+    def __init__(self, width: int, most: int, seed: int, device: torch.device | None = None) -> None:
+        self._most = most
+        self._generator = torch.Generator().manual_seed(derive_seed(seed, width, most))
+        self.patches = torch.empty(0, width, dtype=torch.float64, device=device)
+        self._rank = torch.empty(0, dtype=torch.float64, device=device)
+
+    def update(self, features: Tensor, known: Tensor) -> None:
+        """Add patches, (B, P, D), of which those in `known`, bool (B, P), count."""
+        rank = torch.rand(known.shape, generator=self._generator, dtype=torch.float64).to(known.device)
+        patches = torch.cat([self.patches, features[known].to(torch.float64)])
+        ranks = torch.cat([self._rank, rank[known]])
+        # those of the lowest random numbers are a sample of all patches so far
+        kept = ranks.argsort(stable=True)[: self._most]
+        self.patches, self._rank = patches[kept], ranks[kept]
+
+
+@dataclass(frozen=True)
+class NearestPatches:
+    """Quiet patches, from the nearest of which a distance is measured.
+
+    Attributes
+    ----------
+    patches : Tensor
+        float64 (K, D), divided by `scale`.
+    scale : Tensor
+        float64 (D,): standard deviation of each feature.
+    """
+
+    patches: Tensor
+    scale: Tensor
+
+    @classmethod
+    def fit(cls, sample: PatchSample) -> NearestPatches:
+        """Return the patches of a sample.
+
+        Raises
+        ------
+        ValueError
+            If there are less than two.
+        """
+        if len(sample.patches) < 2:
+            raise ValueError("a bank needs two patches at least")
+        deviation = sample.patches.std(0, correction=0)
+        typical = deviation.square().mean().sqrt()
+        # where nothing ever changed, rounding must not look like an anomaly
+        scale = deviation.clamp(min=float(typical) * _JITTER**0.5 + 1e-12)
+        return cls(sample.patches / scale, scale)
+
+    def distances(self, features: Tensor) -> Tensor:
+        """Return the distance of each patch from the nearest, float64 (B, P), of features (B, P, D)."""
+        scaled = (features.to(torch.float64) / self.scale).flatten(0, 1)
+        nearest = [torch.cdist(some, self.patches).min(1).values for some in scaled.split(_COMPARED)]
+        return torch.cat(nearest).view(features.shape[:2])
 
 
 def shrink_covariance(covariance: Tensor, count: Tensor) -> Tensor:

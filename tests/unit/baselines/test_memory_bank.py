@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from hephaestus_baselines.probes.anomaly_scores import distance_scale, reduce_patches
 from hephaestus_baselines.probes.memory_bank import (
+    NearestPatches,
     PatchGaussians,
+    PatchSample,
     PositionMoments,
     choose_features,
     shrink_covariance,
@@ -120,3 +122,36 @@ def test_the_scale_is_a_high_distance_of_quiet_patches() -> None:
     assert distance_scale([distances[:50], distances[50:]], 4) == pytest.approx(99.01)
     assert distance_scale([], 4) == 2
     assert distance_scale([torch.zeros(3, dtype=torch.float64)], 4) > 0
+
+
+def test_a_sample_of_patches_has_those_of_all_batches_and_no_more_than_it_may() -> None:
+    sample, every = PatchSample(3, 50, 0), []
+    for number in range(20):
+        features = patches(4, 5, 3, number).float()
+        known = torch.from_numpy(np.random.default_rng(number).random((4, 5)) > 0.2)
+        sample.update(features, known)
+        every.append(features[known].double())
+    assert sample.patches.shape == (50, 3)
+    batches = [
+        {tuple(row) for row in batch.tolist()} & {tuple(row) for row in sample.patches.tolist()}
+        for batch in every
+    ]
+    assert sum(map(len, batches)) == 50
+    assert sum(bool(found) for found in batches) > 12  # early ones stay as likely as late ones
+
+
+def test_distances_are_those_from_the_nearest_patch_in_deviations() -> None:
+    quiet = patches(40, 6, 4) * torch.tensor([1.0, 10.0, 100.0, 0.0]).double()
+    sample = PatchSample(4, 10_000, 0)
+    sample.update(quiet, torch.ones(40, 6, dtype=torch.bool))
+    bank = NearestPatches.fit(sample)
+    known = quiet.flatten(0, 1).numpy()
+    new = patches(3, 6, 4, 9)
+    new[..., 3] = 0
+    deviation = known.std(0)[:3]
+    around = (new.numpy()[:, :, None, :3] - known[None, None, :, :3]) / deviation
+    expected = np.sqrt((around**2).sum(-1)).min(-1)
+    np.testing.assert_allclose(bank.distances(new).numpy(), expected, rtol=1e-6)
+    assert float(bank.distances(quiet).max()) < 1e-4
+    with pytest.raises(ValueError, match="two patches"):
+        NearestPatches.fit(PatchSample(4, 10, 0))
