@@ -271,7 +271,7 @@ def scores_of(
 
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
 def test_eight_samples_can_be_learnt_by_heart(task: str, tmp_path: Path) -> None:
-    epochs = 12 if task == "classification" else 20
+    epochs = 12 if task == "classification" else 30
     fields = {
         "epochs": epochs,
         "batch_size": 4,
