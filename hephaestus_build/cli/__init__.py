@@ -51,6 +51,7 @@ COMMANDS: dict[str, tuple[str | None, str]] = {
     "compare": ("hephaestus_build.cli.compare", "Say how two cubes of one frame differ."),
     "report": ("hephaestus_build.cli.report", "Draw a picture of a cube."),
     "timeseries": ("hephaestus_build.cli.timeseries", "Show wrapped phase and coherence at a point."),
+    "catalog": ("hephaestus_build.cli.catalog", "Write STAC, a table of pairs, Croissant and a data card."),
     "export": ("hephaestus_build.cli.export", "Write a cube as Zarr v2 or as GeoTIFF."),
     "annotations": ("hephaestus_build.cli.annotations", "What the experts wrote, and its defects."),
     "splits": ("hephaestus_build.cli.splits", "Samples, splits and what leaks between them."),

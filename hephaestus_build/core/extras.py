@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _EXTRAS = {
     "flows": (("prefect", "uvicorn"), "make serve"),
     "cluster": (("distributed", "cryptography"), "make .venv/.ready"),
+    "catalog": (("pystac", "pyarrow"), "make cubes"),
     "baselines": (("torch", "lightning", "timm", "segmentation_models_pytorch"), "make benchmark"),
 }
 #: Name of this package in its metadata.
@@ -34,7 +35,7 @@ def check_extra(extra: str, who: str) -> None:
     Parameters
     ----------
     extra : str
-        ``flows``, ``cluster`` or ``baselines``.
+        ``flows``, ``cluster``, ``catalog`` or ``baselines``.
     who : str
         Feature that needs it, as the subject of a sentence.
 

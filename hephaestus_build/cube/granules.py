@@ -320,6 +320,11 @@ class MaskGranule(PairGranule, frozen=True, tag="mask", tag_field="kind"):
         return cast(str, preview["projection"]) if preview else None
 
     @property
+    def evidence(self) -> str:
+        """Where the geometry of the preview is known from; empty without polygons."""
+        return str(self.facts.get("preview", {}).get("evidence", ""))
+
+    @property
     def was_listed(self) -> bool:
         """Whether the pair was in the listing, so that its preview was requested; with polygons only."""
         return cast(bool, self.facts["listed"])

@@ -15,6 +15,8 @@ from hephaestus_build.core.registry import load_schema, published_frames
 from hephaestus_build.sources.annotations.record import Annotation, polygon_area
 from hephaestus_build.sources.interferograms import PreviewSize
 
+#: Beginning of the evidence of a geometry that a preview of the pair itself tells.
+PREVIEW_SEEN = "a preview of"
 Projection = Literal["linear", "mercator"]
 
 _CODES = load_schema("annotation.json")["x-mask-codes"]
@@ -136,7 +138,7 @@ def geometry_from_preview(grid: Grid, preview: PreviewSize) -> PreviewGeometry:
         raise UnusablePreviewError(
             f"it has {size[0]} x {size[1]} pixels where {expected[0]:.0f} x {expected[1]:.0f} fit the grid"
         )
-    evidence = f"a preview of {size[0]} x {size[1]} pixels, mode {mode}"
+    evidence = f"{PREVIEW_SEEN} {size[0]} x {size[1]} pixels, mode {mode}"
     return PreviewGeometry(preview.width, preview.height, projection, evidence)
 
 

@@ -116,6 +116,7 @@ def documented_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(data / "simulated" / "runs.jsonl", data / "runs.jsonl")
         assert _run("splits", "write", "strict-temporal", "--cubes", "data/cubes", "--data-dir", "data") == 0
         assert _run("export", REAL_FRAME, "--to", "geotiff", "--out", "export/", "--data-dir", "data") == 0
+        assert _run("catalog", "--out", "data/catalog", "--data-dir", "data") == 0
     return folder
 
 

@@ -218,6 +218,20 @@ def test_migrate(data: Path, run: Session) -> None:
     run.finish()
 
 
+def test_catalog(data: Path, run: Session) -> None:
+    cubes = data / "simulated" / "cubes"
+    store = toy_cube(cubes).resolve()
+    other = toy_cube(cubes, frame="198A_00211_131313").resolve()
+    run("splits write", "paper", "--simulated")
+    run("catalog", "--out", data / "catalog")
+    for place in (other, other.parent):
+        (place / "provenance.json").write_bytes(b"damaged")
+    assert run("catalog", "--out", data / "catalog", code=1)["failed"][0]["frame"] == other.stem
+    assert run("catalog", store.stem, "--out", data / "catalog")["removed"]
+    del run.seen["splits write"]
+    run.finish()
+
+
 def test_commands_on_annotations(
     archive: Any, data: Path, tmp_path: Path, run: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:

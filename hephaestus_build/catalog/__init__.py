@@ -1,0 +1,1 @@
+"""Catalogue of the cubes for others' tools: STAC, a table of the pairs, Croissant and a data card."""
