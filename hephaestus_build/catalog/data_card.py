@@ -101,7 +101,7 @@ def _front_matter(findings: DatasetFindings) -> str:
     license_fields = (
         {"license": "mit"}
         if findings.simulated
-        else {"license": "other", "license_name": "of-four-sources", "license_link": "#licences"}
+        else {"license": "other", "license_name": "of-four-sources", "license_link": "README.md"}
     )
     matter = {
         **license_fields,

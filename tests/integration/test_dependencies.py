@@ -26,6 +26,8 @@ IMPORTED_AS = {
     "pyyaml": "yaml",
     "scikit-learn": "sklearn",
     "ecmwf-datastores-client": "ecmwf",
+    "pystac-ext-insar": "pystac",  # pystac.extensions.insar
+    "pystac-ext-processing": "pystac",
 }
 #: Packages used without an import by name, and their users.
 USED_BY = {
@@ -61,7 +63,7 @@ DEV = requirements(GROUPS["dev"])
 BENCH = requirements(GROUPS["bench"])
 #: Folders of code, with the extra that they need; what they may import beside the main dependencies.
 FOLDERS = {
-    "hephaestus_build": EXTRAS["cluster"],
+    "hephaestus_build": {**EXTRAS["cluster"], **EXTRAS["catalog"]},
     "flows": EXTRAS["flows"],
     # the bench compares with a library that `make bench-loader` installs
     "baselines": {**EXTRAS["baselines"], **BENCH},
