@@ -143,7 +143,7 @@ def _check_task_state(state: State[Any]) -> bool:
 @_retrying_task("plan", tags=[LICSAR])
 def plan_task(request: BuildRequest, settings: Settings, store: FrameStore) -> Build:
     """Prepare the build: find out what to make."""
-    return prepare_build(request, settings, store, _RunLogListener())
+    return prepare_build(request, settings, store, RunLogListener())
 
 
 def _make(build: Build, stage: Stage, keys: Sequence[GranuleKey], batch: str) -> State[Any]:
@@ -311,10 +311,11 @@ def _final_state(result: BuildResult) -> State[Any]:
     )
 
 
-class _RunLogListener(NullListener):
+class RunLogListener(NullListener):
     """A listener that writes notes to the log of the flow run."""
 
     def note(self, text: str) -> None:
+        """Write a note."""
         get_run_logger().info("%s", sanitize_text(text, 2000))
 
 

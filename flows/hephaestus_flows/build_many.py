@@ -19,6 +19,9 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
+from hephaestus_build.cluster.cluster_build import build_on_cluster
+from hephaestus_build.cluster.connection import parse_local_workers
+from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import frame_named, list_published_frames
 from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
@@ -29,7 +32,7 @@ from hephaestus_build.operations.status import frames_with_settings
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.embedded import embedded_frames, serve_for_frames
 from hephaestus_flows.artifacts import create_rows_artifact
-from hephaestus_flows.build_frame import LICSAR, OWED_STATE, SKIPPED_STATE
+from hephaestus_flows.build_frame import LICSAR, OWED_STATE, SKIPPED_STATE, RunLogListener
 from hephaestus_flows.concurrency_limits import report_waiting
 from hephaestus_flows.failures import EXPECTED_FAILURES, failed_state
 from hephaestus_flows.parameter_folders import load_flow_settings
@@ -37,6 +40,8 @@ from hephaestus_flows.parameter_types import Day, FrameName
 
 #: Interval of the served flow ``watch``; LiCSAR adds interferograms about every six days.
 WATCH_INTERVAL = timedelta(hours=12)
+
+_MOST_LOCAL_WORKERS = 32
 
 FramesAtOnce = Annotated[int, Field(ge=1, le=8, description="Frames at once; they share the connections.")]
 
@@ -72,6 +77,36 @@ def _build_all(
             for item in requests
         ]
         runs: list[BuildRun] = [future.result() for future in futures]
+    return _final_state(runs, key)
+
+
+@task(name="cluster", task_run_name="cluster", cache_policy=NO_CACHE, persist_result=False, tags=[LICSAR])
+def build_on_cluster_task(
+    cluster: str, requests: Sequence[BuildRequest], settings: Settings
+) -> list[BuildRun]:
+    """Build frames on a Dask cluster and return their runs, failed or not; all have one slot of a limit."""
+    return list(build_on_cluster(requests, settings, cluster, listener=RunLogListener()))
+
+
+def _require_allowed(cluster: str, settings: Settings) -> None:
+    """Check that a cluster is one of this machine or of the settings: what it answers is run here.
+
+    Raises
+    ------
+    UsageError
+        If it is neither.
+    """
+    workers = parse_local_workers(cluster)
+    if workers is None and cluster not in settings.clusters:
+        raise UsageError(
+            f"the cluster {sanitize_text(cluster, 200)} is not in the setting clusters; add it to "
+            f"HEPHAESTUS_CLUSTERS of the process that runs the flows, and start that again"
+        )
+    if workers is not None and workers > _MOST_LOCAL_WORKERS:
+        raise UsageError(f"{cluster}: a flow starts at most {_MOST_LOCAL_WORKERS} workers on its machine")
+
+
+def _final_state(runs: Sequence[BuildRun], key: str) -> State[Any]:
     create_rows_artifact(map(_run_row, runs), key, count_of(len(runs), "frame"))
     skipped = [run for run in runs if run.is_skipped]
     failed = [run for run in runs if run.result is None and run not in skipped]
@@ -117,6 +152,7 @@ def build_dataset(
     data_dir: Path | None = None,
     at_a_time: FramesAtOnce = 2,
     simulated: bool = False,
+    cluster: Annotated[str, Field(max_length=200)] | None = None,
 ) -> State[Any]:
     """Build the cubes of the 38 published frames, or of a list, a few at a time.
 
@@ -130,16 +166,23 @@ def build_dataset(
         data_dir: Folder of cubes/, the cache and the results: in the server's own, or in one of data_roots.
         at_a_time: Frames at once.
         simulated: Among the simulated cubes; by default the frames of the embedded archive.
+        cluster: Dask cluster that builds them, local:4 or one of the setting clusters, in place of at_a_time.
     """
     try:
         settings = load_flow_settings(data_dir, simulated, era5=era5, pairs=pairs)
+        if cluster is not None:
+            _require_allowed(cluster, settings)
         chosen = list(dict.fromkeys(map(frame_named, frames or ())))
         chosen = chosen or (list(embedded_frames()) if simulated else list_published_frames())
         requests = [
             BuildRequest(frame, settings.pairs, since, until, limit, settings.variables) for frame in chosen
         ]
         with serve_for_frames(settings, chosen) as served:
-            return _build_all(requests, served, at_a_time, "dataset")
+            if cluster is None:
+                return _build_all(requests, served, at_a_time, "dataset")
+            with report_waiting(LICSAR):
+                given: dict[str, Any] = {"requests": quote(requests), "settings": quote(served)}
+                return _final_state(build_on_cluster_task(cluster, **given), "dataset")
     except EXPECTED_FAILURES as error:
         return failed_state(error)
 

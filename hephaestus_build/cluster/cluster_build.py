@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -141,6 +142,7 @@ class _ClusterBuild:
         self._client, self._settings, self._requirements = client, settings, requirements
         self._address = client.scheduler.address if client.scheduler else ""
         self._listener, self._wait = listener, wait
+        self._context = copy_context()  # in which the caller's loggers know it
         self._name = secrets.token_hex(8)
         self._frames: dict[str, _Frame] = {}
         self._done: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -345,8 +347,10 @@ class _ClusterBuild:
     def _receive(self, event: tuple[float, Any]) -> None:
         """Show what a worker says; called in the thread of the connection."""
         said = event[1]
-        if not isinstance(said, dict) or said.get("build") != self._name:
-            return
+        if isinstance(said, dict) and said.get("build") == self._name:
+            self._context.run(self._show, said)
+
+    def _show(self, said: dict[str, Any]) -> None:
         shown = PrefixedListener(self._listener, said["frame"])
         if (frame := self._frames.get(said["frame"])) is not None:
             self._note_event(frame, said, shown)

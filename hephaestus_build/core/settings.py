@@ -139,6 +139,13 @@ def _parse_folders(value: Any) -> Any:
     return [local_path("data_roots", item) for item in value] if isinstance(value, list | tuple) else value
 
 
+def _parse_clusters(value: Any) -> Any:
+    """Parse addresses given as a list, or in one text with commas."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
 def parse_optional_variables(value: Any) -> tuple[str, ...]:
     """Parse the setting ``variables``: names in a list, or in one text with commas.
 
@@ -252,6 +259,11 @@ class Settings(BaseSettings):
         (),
         description="Folders, besides the data_dir set here, that may contain the data_dir and other "
         "paths given to Prefect flows; as a list, or separated as in PATH.",
+    )
+    clusters: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_clusters)] = Field(
+        (),
+        description="Addresses of Dask clusters that the parameter `cluster` of Prefect flows may name, "
+        "besides local:N; in a list or with commas, such as tcp://10.0.0.7:8786.",
     )
     cache_limit_gb: float = Field(
         50.0, gt=0, le=1e9, allow_inf_nan=False, description="Maximum size of the cache, in gigabytes."

@@ -58,7 +58,7 @@ LEFT_OUT = {
     "asks the real archives": 22,
     "trains, or needs what was trained": 31,
     "serves until it is stopped": 3,  # test_archives_are_served_as_pages_say runs them
-    "is part of a script that is not run here": 2,
+    "is part of a script that is not run": 2,
 }
 #: Other programs that lines of the shell run, and why they are not run here; :data:`PLAIN` ones are.
 OTHER_PROGRAMS = {
@@ -72,9 +72,9 @@ OTHER_PROGRAMS = {
     "cp": "writes to the folders of systemd",
     "docker": "needs Docker",
     "prefect": "needs a server; tests/integration/flows",
-    "dask": "needs a cluster; tests/integration/cluster",
-    "ssh": "needs other machines",
-    "kubectl": "needs Kubernetes",
+    "dask": "tests/integration/cluster/test_cluster_page.py",
+    "ssh": "tests/integration/cluster/test_cluster_page.py",
+    "kubectl": "needs Kubernetes; tests/integration/cluster/test_cluster_page.py",
     "gdalinfo": "tests/integration/readers",
     "LiCSBAS01_get_geotiff.py": "needs LiCSBAS",
     "LiCSBAS02_ml_prep.py": "needs LiCSBAS",
@@ -213,7 +213,7 @@ def why_left_out(words: list[str]) -> str:
     if words[:2] == ["archive", "serve"]:
         return "serves until it is stopped"
     if any(word.startswith("$") for word in words):
-        return "is part of a script that is not run here"
+        return "is part of a script that is not run"
     if words == ["plan", "Colima"]:  # refused before any archive is asked
         return ""
     asking = {"--upstream", "--update"} & {*words} or words[1:] == ["fetch"]

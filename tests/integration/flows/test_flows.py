@@ -386,6 +386,30 @@ def test_small_letters_blanks_and_days_reach_the_server_and_the_run(deployed, da
     assert watch([ORDINARY.lower()], pairs="annotated", data_dir=data, return_state=True).is_completed()
 
 
+def test_a_dataset_is_built_on_a_cluster_as_without_one(prefect, data, tmp_path, caplog):
+    state = build_dataset([ORDINARY], limit=1, data_dir=data, cluster="local:1", return_state=True)
+    assert state.message == "1 frame: 1 whole, 0 owe, 0 failed"
+    assert "can build, 1 frame at once" in caplog.text
+    again = build_dataset([ORDINARY], limit=1, data_dir=data, return_state=True)
+    assert again.message == state.message
+    runs = [json.loads(line) for line in (data / "simulated/runs.jsonl").read_text().splitlines()]
+    assert [run["result"]["published"] for run in runs] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("cluster", "said"),
+    [
+        ("tcp://127.0.0.1:1", "is not in the setting clusters; add it to HEPHAESTUS_CLUSTERS"),
+        ("local:999", "a flow starts at most 32 workers"),
+        ("file:///etc", "is no cluster"),
+    ],
+)
+def test_a_flow_speaks_with_no_other_cluster(prefect, data, cluster, said):
+    state = build_dataset([ORDINARY], limit=1, data_dir=data, cluster=cluster, return_state=True)
+    assert state.is_failed()
+    assert said in state.message
+
+
 def test_a_volcano_of_no_single_frame_fails_with_the_candidates(prefect, data):
     for text, said in {"Colima": "names 2 frames", "Enta": "did you mean 'Etna'"}.items():
         state = build_frame(text, data_dir=data, return_state=True)

@@ -93,6 +93,13 @@ def test_data_roots_are_a_list_or_written_as_in_path(monkeypatch, file, value):
     assert load_settings().data_roots == (Path("/a"), Path("/b c"))
 
 
+def test_clusters_are_a_list_or_have_commas(monkeypatch, file):
+    file.write_text("clusters: [tcp://a:1, tcp://b:2]\n")
+    assert load_settings().clusters == ("tcp://a:1", "tcp://b:2")
+    monkeypatch.setenv("HEPHAESTUS_CLUSTERS", "tcp://a:1, tcp://b:2,")
+    assert load_settings().clusters == ("tcp://a:1", "tcp://b:2")
+
+
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
 def test_no_content_of_a_settings_file_is_a_traceback(content):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
