@@ -747,14 +747,14 @@ def test_jobs_with_a_schedule_are_deployments_that_are_updated_and_run(prefect, 
     jobs = {"hourly": {**job, "schedule": "7 */12 * * *", "timezone": "Europe/Rome"}}
 
     def apply() -> dict[str, str]:
-        file.write_text(yaml.safe_dump({"jobs": jobs}))
+        file.write_text(yaml.safe_dump({"jobs": jobs, "work_pool": "jobs"}))
         known = read_job_file(file)
         return deploy_jobs(known.jobs, known.work_pool)
 
     with get_client(sync_client=True) as client:
-        with pytest.raises(HephaestusError, match=r"no work pool hephaestus: `prefect work-pool create"):
+        with pytest.raises(HephaestusError, match=r"no work pool jobs: `prefect work-pool create"):
             apply()
-        client.create_work_pool(WorkPoolCreate(name="hephaestus", type="process"))
+        client.create_work_pool(WorkPoolCreate(name="jobs", type="process"))
         assert apply() == {"hourly": "watch/hourly"}
         made = client.read_deployment_by_name("watch/hourly")
         jobs["hourly"]["schedule"] = "5 3 * * mon"
@@ -766,7 +766,7 @@ def test_jobs_with_a_schedule_are_deployments_that_are_updated_and_run(prefect, 
         ("5 3 * * mon", "Europe/Rome")
     ]
     assert (made.parameters["pairs"], "pairs" in updated.parameters) == ("all", False)
-    assert updated.work_pool_name == "hephaestus"
+    assert updated.work_pool_name == "jobs"
     # as a worker does it: the flow by its module, with the deployment's parameters
     flow = load_flow_from_entrypoint(updated.entrypoint)
     state = flow(**{**updated.parameters, "since": date(2019, 1, 1)}, return_state=True)
