@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[str | None, str]] = {
     "import": ("hephaestus_build.cli.import_", "Make cubes of published ones, and go on from them."),
     "compare": ("hephaestus_build.cli.compare", "Say how two cubes of one frame differ."),
     "report": ("hephaestus_build.cli.report", "Draw a picture of a cube."),
+    "show": ("hephaestus_build.cli.show", "Open the page of a frame in a browser."),
     "timeseries": ("hephaestus_build.cli.timeseries", "Show wrapped phase and coherence at a point."),
     "catalog": ("hephaestus_build.cli.catalog", "Write STAC, a table of pairs, Croissant and a data card."),
     "export": ("hephaestus_build.cli.export", "Write a cube as Zarr v2 or as GeoTIFF."),

@@ -193,6 +193,7 @@ def test_commands_on_cubes(
     assert run("gc", "--keep", 1, "--older-than", 0)["frames"][0]["removed"]
     run("report", FRAME)
     run("report", FRAME, "--figure", "vapour")
+    run("show", FRAME, "--no-browser")
     run("timeseries", FRAME, "--at", "37.75,-24.3")
     run("report", FRAME, "--html")
     run("export", FRAME, "--to", "geotiff", "--out", tmp_path / "export")
