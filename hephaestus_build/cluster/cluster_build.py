@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 from hephaestus_build.cluster.connection import connect_to_cluster, parse_local_workers
 from hephaestus_build.cluster.frame_events import OWN_LOGGER, TOPIC, show_event
 from hephaestus_build.cluster.frame_task import FrameOutcome, FrameTask, build_frame_here
+from hephaestus_build.cluster.pending_frame import PendingFrame
 from hephaestus_build.cluster.request_leases import LeaseBook
 from hephaestus_build.cluster.worker_check import (
     WorkerReport,
     WorkerRequirements,
+    check_scheduler,
     check_workers,
     describe_unfit,
     require_of_workers,
@@ -36,7 +37,7 @@ from hephaestus_build.pipeline.frame_cost import expected_cost
 from hephaestus_build.pipeline.plan import BuildRequest
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client
 
 log = logging.getLogger(__name__)
 
@@ -114,22 +115,6 @@ def _with_absolute_folders(settings: Settings) -> Settings:
     return settings.model_copy(update=folders)
 
 
-@dataclass
-class _Frame:
-    """A frame that is not finished."""
-
-    request: BuildRequest
-    rank: int
-    future: Future[FrameOutcome] | None = None
-    tries: int = 0  #: tasks that were submitted
-    began: int = 0  #: times that a worker began
-    starts: int = 0  #: those of the last task
-    steps: int = 0  #: steps that the last task has reported
-    stages: set[str] = field(default_factory=set)  #: that a worker has begun
-    workers: list[str] = field(default_factory=list)  #: the only ones that may build it, if any
-    since: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-
 class _ClusterBuild:
     def __init__(
         self,
@@ -144,7 +129,7 @@ class _ClusterBuild:
         self._listener, self._wait = listener, wait
         self._context = copy_context()  # in which the caller's loggers know it
         self._name = secrets.token_hex(8)
-        self._frames: dict[str, _Frame] = {}
+        self._frames: dict[str, PendingFrame] = {}
         self._done: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._at_work: dict[str, bool] = {}  # whether a worker has said that it began, and not that it ended
         self._fit: dict[str, WorkerReport] = {}
@@ -168,7 +153,7 @@ class _ClusterBuild:
             self._require_connection()
             time.sleep(_LOOK_SECONDS)
         reports = check_workers(self._client, self._requirements, present)
-        if problem := describe_unfit(reports):
+        if problem := check_scheduler(self._client) or describe_unfit(reports):
             raise HephaestusError(problem)
         self._fit = reports
         for address, report in reports.items():
@@ -196,10 +181,10 @@ class _ClusterBuild:
         """Submit frames, in their order."""
         self._client.subscribe_topic(TOPIC, self._receive)
         for rank, request in enumerate(requests):
-            self._frames[request.frame.id] = frame = _Frame(request, rank)
+            self._frames[request.frame.id] = frame = PendingFrame(request, rank)
             self._submit(frame)
 
-    def _submit(self, frame: _Frame) -> None:
+    def _submit(self, frame: PendingFrame) -> None:
         name = frame.request.frame.id
         frame.tries += 1
         frame.starts = frame.steps = 0
@@ -246,7 +231,7 @@ class _ClusterBuild:
                 del self._frames[frame.request.frame.id]
                 yield run
 
-    def _settle(self, frame: _Frame) -> BuildRun | None:
+    def _settle(self, frame: PendingFrame) -> BuildRun | None:
         """Return the run of a frame whose task has ended; None if it shall be submitted again."""
         future = frame.future
         assert future is not None
@@ -263,7 +248,7 @@ class _ClusterBuild:
             return None  # the worker that was lost holds its lock a while longer
         return run
 
-    def _settle_failed_task(self, frame: _Frame, error: BaseException | None) -> BuildRun | None:
+    def _settle_failed_task(self, frame: PendingFrame, error: BaseException | None) -> BuildRun | None:
         from distributed import KilledWorker
 
         name = frame.request.frame
@@ -285,7 +270,7 @@ class _ClusterBuild:
         seconds = (datetime.now(UTC) - frame.since).total_seconds()
         return BuildRun(name, frame.since, seconds, error=said, exception=HephaestusError(said))
 
-    def _exclude_unfit(self, frame: _Frame, problem: str) -> None:
+    def _exclude_unfit(self, frame: PendingFrame, problem: str) -> None:
         """Leave a frame to the workers that can build: one has joined that cannot.
 
         Raises
@@ -353,21 +338,7 @@ class _ClusterBuild:
     def _show(self, said: dict[str, Any]) -> None:
         shown = PrefixedListener(self._listener, said["frame"])
         if (frame := self._frames.get(said["frame"])) is not None:
-            self._note_event(frame, said, shown)
+            frame.note_event(said, shown)
         show_event(said, shown)
         if said["kind"] in ("began", "ended"):
             self._at_work[said["frame"]] = said["kind"] == "began"
-
-    def _note_event(self, frame: _Frame, said: dict[str, Any], shown: ProgressListener) -> None:
-        frame.steps += sum(said["steps"].values())
-        match said["kind"]:
-            case "began":
-                frame.began += 1
-                frame.starts += 1
-                for name in frame.stages:  # of a worker that was lost
-                    shown.stage(name, 0)
-                frame.stages.clear()
-                if frame.began > 1:
-                    shown.note(f"{said['frame']} goes on on another worker, {said['worker']}")
-            case "stage":
-                frame.stages.add(said["about"]["name"])

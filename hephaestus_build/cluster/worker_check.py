@@ -148,6 +148,21 @@ def check_workers(
     return reports
 
 
+def check_scheduler(client: Client) -> str:
+    """Return why the scheduler cannot take tasks, and what to do; empty if it can."""
+    address = client.scheduler.address if client.scheduler else ""
+    try:
+        found = f"hephaestus-build {client.run_on_scheduler(version, _DISTRIBUTION)}"
+    except ImportError:  # of the metadata
+        found = "no hephaestus-build"
+    if found == f"hephaestus-build {__version__}":
+        return ""
+    return (
+        f"the scheduler at {address} has {found}, this command is of {__version__}: start it in the "
+        f"environment of the workers"
+    )
+
+
 def describe_unfit(reports: Mapping[str, WorkerReport]) -> str:
     """Return one line on the workers that cannot build; empty if all can."""
     unfit = {worker: report.problem for worker, report in reports.items() if report.problem}

@@ -33,10 +33,18 @@ class DaskProcesses:
         Folder of logs and scratch folders.
     environment : mapping, optional
         Variables of all processes beside those of this one.
+    scheduler_environment : mapping, optional
+        Further ones of the scheduler.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        scheduler_environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._folder, self._environment = folder, dict(environment or {})
+        self._scheduler_environment = scheduler_environment
         self._processes: list[subprocess.Popen[bytes]] = []
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -44,7 +52,7 @@ class DaskProcesses:
         place = self._folder / "scheduler.json"
         options = ["--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(place)]
         options += ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
-        self.scheduler = self._start("scheduler", options)
+        self.scheduler = self._start("scheduler", options, self._scheduler_environment)
         self._wait_until(lambda: place.is_file() and place.read_text().endswith("}"))
         self.address: str = json.loads(place.read_text())["address"]
         return self

@@ -212,13 +212,32 @@ def test_a_frame_that_another_build_works_on_is_skipped_as_without_a_cluster(ser
     assert not (tmp_path / "simulated/runs.jsonl").exists()
 
 
-def test_workers_that_cannot_build_are_named_before_the_first_frame(served, cluster, tmp_path):
+@pytest.fixture
+def other_version(tmp_path: Path) -> dict[str, str]:
+    """Variables of an environment with another version of this package."""
     about = tmp_path / "other/hephaestus_build-9.9.dist-info/METADATA"
     about.parent.mkdir(parents=True)
     about.write_text("Metadata-Version: 2.1\nName: hephaestus-build\nVersion: 9.9\n")
+    return {"PYTHONPATH": str(about.parents[1])}
+
+
+def test_a_scheduler_of_another_version_is_named(served, other_version, tmp_path):
+    with DaskProcesses(tmp_path / "cluster", scheduler_environment=other_version) as cluster:
+        cluster.add_worker()
+        code, _, errors = ended(
+            start(*names_of(served), "--data-dir", str(tmp_path), "--cluster", cluster.address)
+        )
+    (line,) = errors.splitlines()
+    assert code == 1
+    assert line.startswith(
+        f"hephaestus: the scheduler at {cluster.address} has hephaestus-build 9.9, this command"
+    )
+
+
+def test_workers_that_cannot_build_are_named_before_the_first_frame(served, cluster, other_version, tmp_path):
     unfit = [
         cluster.add_worker(environment={"HEPHAESTUS_RETRIES": "7"}, wait=False),
-        cluster.add_worker(environment={"PYTHONPATH": str(about.parents[1])}),
+        cluster.add_worker(environment=other_version),
     ]
     try:
         code, _, errors = ended(
