@@ -23,6 +23,7 @@ from hephaestus_build.operations.pair_table import GONE, STORED, KnownPairs, mak
 from hephaestus_build.processing.mask_rasterization import PREVIEW_SEEN, PreviewGeometry, Projection
 from hephaestus_build.sources.interferograms import EpochBaselines
 
+_MAX_VOLCANOES = 50  # a frame of the registry has a dozen at most
 _ERA5_VERSIONS = {EXPVER_FINAL: "final", EXPVER_PRELIMINARY: "preliminary"}
 #: Flags of an annotation that make it no sample.
 _UNUSABLE = ("corrupted", "processing_error", "no_info")
@@ -91,7 +92,8 @@ class CubeRecord:
     @property
     def volcanoes(self) -> tuple[str, ...]:
         """Volcanoes of the frame, as the published data set names them."""
-        return tuple(sanitize_text(name, 100) for name in split_texts(self.attributes.get("volcanoes")))
+        names = split_texts(self.attributes.get("volcanoes"))[:_MAX_VOLCANOES]
+        return tuple(sanitize_text(name, 100) for name in names)
 
     @property
     def region(self) -> str:

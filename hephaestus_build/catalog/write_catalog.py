@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 from hephaestus_build.catalog.catalog_folder import CatalogFolder, CatalogWriting
@@ -27,6 +27,7 @@ from hephaestus_build.catalog.pair_table_file import (
 from hephaestus_build.catalog.published_records import find_published, fingerprint_cube, read_cube_record
 from hephaestus_build.catalog.stac_collection import make_collection
 from hephaestus_build.catalog.stac_item import make_cube_item
+from hephaestus_build.core.atomic_io import encode_json
 from hephaestus_build.core.errors import HephaestusError, wrap_unexpected_errors
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.progress import NullListener, ProgressListener
@@ -132,7 +133,7 @@ def write_catalog(
         table = join_pair_tables([*tables, make_pair_table(found.new, hrefs)], splits)
         audits = _audit(splits, annotations, target.state.audits, simulated=home.is_simulated)
         findings = summarize_catalog(
-            [json.loads(content) for content in found.items.values()],
+            [msgspec.json.decode(content) for content in found.items.values()],
             table,
             [(split, audits[_audit_key(split, annotations)]) for split in splits],
             [] if annotations is None else annotations.defects,
@@ -167,7 +168,7 @@ def compose_catalog(
         Pattern of the files of the cubes: their addresses, or relative paths.
     """
     frames = sorted(items)
-    documents = [json.loads(items[frame]) for frame in frames]
+    documents = [msgspec.json.decode(items[frame]) for frame in frames]
     files = {_PAIRS: encode_pair_table(table)}
     about = {_PAIRS: _hash_and_size(files[_PAIRS])}
     files["croissant.json"] = encode_catalog_document(
@@ -183,7 +184,7 @@ def compose_catalog(
 
 def encode_catalog_document(value: Mapping[str, Any]) -> bytes:
     """Return a document as JSON that people can read too."""
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return msgspec.json.format(encode_json(value), indent=1) + b"\n"
 
 
 @dataclass

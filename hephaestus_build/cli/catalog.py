@@ -74,9 +74,10 @@ def catalog(
         mark = " (simulated)" if result.findings.simulated else ""
         found, writing = result.findings, result.writing
         out.print(
-            f"{count_of(found.cubes, 'cube')}{mark} with {count_of(found.pairs, 'pair')} are cataloged in "
-            f"{result.folder}: {count_of(len(writing.written), 'file')} written, {len(writing.kept)} kept, "
-            f"{len(writing.removed)} removed"
+            f"cataloged in {result.folder}: {count_of(found.cubes, 'cube')}{mark}, "
+            f"{count_of(found.pairs, 'pair')}; {count_of(len(writing.written), 'file')} written, "
+            f"{len(writing.kept)} kept, {len(writing.removed)} removed",
+            soft_wrap=True,
         )
     for reason in result.failed.values():
         print_notice(reason)
