@@ -7,6 +7,7 @@ import math
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ import xarray as xr
 import yaml
 from jsonschema import Draft7Validator
 
+from annotation_files import good_file, tar_of
 from hephaestus_build.catalog import catalog_folder, stac_item
 from hephaestus_build.catalog.catalog_folder import CatalogFolder
 from hephaestus_build.catalog.cube_record import CubeRecord, RecordFile
@@ -40,8 +42,9 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import HttpUrl
-from hephaestus_build.dataset.samples import samples_from_cube
+from hephaestus_build.dataset.samples import samples_from_annotations, samples_from_cube
 from hephaestus_build.dataset.splits import make_split, split_rule
+from hephaestus_build.sources.annotations.archive import load_annotations
 from hephaestus_build.sources.annotations.record import FLAGS
 from stac_schemas import DATA, stac_errors
 from toy_cube import FRAME, PAIRS, annotation, toy_cube
@@ -235,6 +238,41 @@ def test_the_card_begins_as_hubs_read_it(kept: Path) -> None:
     assert split["sha256"] in text
 
 
+def test_the_card_and_croissant_state_defects_of_the_annotations_and_leaks_of_the_splits(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlcroissant  # takes seconds
+
+    dates = {"primary_date": "20190525", "secondary_date": "20190612"}  # across the paper's boundary
+    files = {
+        "1.json": good_file(1, frameID=REAL, **dates),
+        "2.json": good_file(2, frameID=REAL, glacier_fringes=2),
+    }
+    tar_of(data / "annotations.tar.gz", files)
+    annotations = load_annotations(data / "annotations.tar.gz")
+    split = make_split(split_rule("paper"), samples_from_annotations(annotations, absent=()))
+    split.write(data / "splits" / "paper.json")
+    run = run_of(data, REAL, to="catalog")
+    run()
+    card = (data / "catalog/README.md").read_text(encoding="utf-8")
+    assert "- 1 defect in 2 annotations" in card
+    assert "- undocumented value: 1, kept as written (such as 2.json)" in card
+    assert "1 pair of train beyond its window (1 sample, 1 positive)" in card
+    assert split.sha256 in card
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # mlcroissant calls what rdflib deprecates
+        dataset = mlcroissant.Dataset(data / "catalog/croissant.json")
+        [defect] = dataset.records("defects")
+        assert (defect["defects/kind"], defect["defects/count"]) == ("undocumented value", 1)
+        assert len(list(dataset.records("licences"))) == 4
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the audit of a split that is the same was made again")
+
+    monkeypatch.setattr("hephaestus_build.catalog.write_catalog.audit_split", refuse)
+    assert run().writing.written == []
+
+
 def test_only_what_has_changed_is_written_again(data: Path) -> None:
     folder = data / "simulated/catalog"
     before = state_of(folder)
@@ -383,6 +421,18 @@ def test_without_the_extra_one_line_says_what_installs_it(
     assert not (data / "new").exists()
 
 
+def test_real_and_simulated_frames_are_not_cataloged_together(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["catalog", FRAME, REAL, "--out", str(data / "new"), "--data-dir", str(data)]
+    monkeypatch.setattr(sys, "argv", ["hephaestus", *words])
+    with pytest.raises(SystemExit) as ended:
+        run_console_script()
+    assert ended.value.code == 2
+    assert "of real cubes or of simulated ones" in capsys.readouterr().err
+    assert not (data / "new").exists()
+
+
 def synthetic_record(number: int) -> CubeRecord:
     """Return the record of a small cube that does not exist."""
     track, first = number % 175 + 1, date(2020, 1, 1) + timedelta(number % 12)
@@ -439,8 +489,8 @@ def test_two_thousand_items_take_seconds(tmp_path: Path) -> None:
     files = compose_catalog(items, table, findings, "../*.zarr/**")
     CatalogFolder(tmp_path / "catalog", simulated=False).write(files, {}, {})
     assert time.process_time() - began < 10
-    collection, *read = documents(tmp_path / "catalog")
-    assert len(read) == 2000
+    assert len(list((tmp_path / "catalog/items").iterdir())) == 2000
     assert findings.pairs == 8000
-    assert stac_errors(collection) == stac_errors(read[0]) == stac_errors(read[-1]) == []
+    last = (tmp_path / "catalog" / item_path(records[-1].frame.id)).read_text(encoding="utf-8")
+    assert stac_errors(json.loads(last)) == []
     assert np.isclose(findings.resolution[1], 111.19)
