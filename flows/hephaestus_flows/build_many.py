@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
@@ -27,6 +27,7 @@ from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
 from hephaestus_build.operations.batch import build_frames
 from hephaestus_build.operations.look_schedule import WatchRound, plan_round
+from hephaestus_build.operations.round_report import RoundReporter
 from hephaestus_build.operations.run_log import BuildRun
 from hephaestus_build.operations.status import frames_with_settings
 from hephaestus_build.pipeline.plan import BuildRequest
@@ -58,8 +59,8 @@ def build_frame_task(
 
 
 def _build_all(
-    requests: Sequence[BuildRequest], settings: Settings, at_a_time: int, key: str, *, only_news: bool = False
-) -> State[Any]:
+    requests: Sequence[BuildRequest], settings: Settings, at_a_time: int, *, only_news: bool = False
+) -> list[BuildRun]:
     at_a_time = min(at_a_time, settings.connections_allowed)
     share = settings.model_copy(update={"connections": settings.connections // at_a_time})
     runner: ThreadPoolTaskRunner[BuildRun] = ThreadPoolTaskRunner(max_workers=at_a_time)
@@ -76,8 +77,7 @@ def _build_all(
             )
             for item in requests
         ]
-        runs: list[BuildRun] = [future.result() for future in futures]
-    return _final_state(runs, key)
+        return [future.result() for future in futures]
 
 
 @task(name="cluster", task_run_name="cluster", cache_policy=NO_CACHE, persist_result=False, tags=[LICSAR])
@@ -179,7 +179,7 @@ def build_dataset(
         ]
         with serve_for_frames(settings, chosen) as served:
             if cluster is None:
-                return _build_all(requests, served, at_a_time, "dataset")
+                return _final_state(_build_all(requests, served, at_a_time), "dataset")
             with report_waiting(LICSAR):
                 given: dict[str, Any] = {"requests": quote(requests), "settings": quote(served)}
                 return _final_state(build_on_cluster_task(cluster, **given), "dataset")
@@ -200,6 +200,7 @@ def watch(
     """Look for new interferograms once, and build what arrived; the deployment's schedule repeats it.
 
     Frames that are not named are looked at less often the longer nothing new has come (setting quiet_share).
+    As the command does, it then writes metrics_file, sends the heartbeat, and names overdue frames.
 
     Args:
         frames: LiCSAR frame ids, annotated or not; by default the frames that have a cube of real data.
@@ -229,9 +230,13 @@ def watch(
         ]
         with serve_for_frames(settings, chosen) as served:
             coming = WatchRound(tuple(requests)) if frames else plan_round(requests, served)
+            reporter = RoundReporter(chosen, served)
+            runs = _build_all(coming.due, served, at_a_time, only_news=True) if coming.due else []
+            for line in reporter.end(runs, len(coming.later)):
+                get_run_logger().warning("%s", sanitize_text(line, 2000))
             if not coming.due:
                 later = count_of(len(coming.later), "frame")
                 return Completed(message=f"nothing is due: {later} with nothing new for long")
-            return _build_all(coming.due, served, at_a_time, "watch", only_news=True)
+            return _final_state(runs, "watch")
     except EXPECTED_FAILURES as error:
         return failed_state(error)

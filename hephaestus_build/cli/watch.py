@@ -54,7 +54,10 @@ def watch(
     at_a_time: AtATimeOption = 2,
     metrics: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Replace this file by metrics for Prometheus after each round."),
+        typer.Option(
+            metavar="FILE",
+            help="Replace this file by metrics for Prometheus after each round (setting metrics_file).",
+        ),
     ] = None,
     simulated: SimulatedOption = False,
     data_dir: DataDirOption = None,
@@ -71,7 +74,7 @@ def watch(
     """
     if once and rounds is not None:
         raise UsageError("say --once or --rounds, not both")
-    settings = load_command_settings(simulated, data_dir=data_dir, pairs=pairs)
+    settings = load_command_settings(simulated, data_dir=data_dir, pairs=pairs, metrics_file=metrics)
     chosen = list_named_frames(frames, settings, every=every_frame, published=published, listed=frames_file)
     if chosen is None:
         chosen, settings = select_frames_of_kind(None, settings)
@@ -103,7 +106,7 @@ def watch(
         _print_later(coming)
 
     with serve_for_frames(settings, chosen) as served:
-        reporter = RoundReporter(chosen, served, metrics)
+        reporter = RoundReporter(chosen, served)
         try:
             for run in watch_frames(
                 requests,

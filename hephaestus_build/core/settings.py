@@ -381,6 +381,12 @@ class Settings(BaseSettings):
         "secret: messages name its host alone.",
         repr=False,
     )
+    metrics_file: Path | None = Field(
+        None,
+        description="File that `watch` replaces by metrics for Prometheus after each round, the command and "
+        "the flow alike; its folder must exist.",
+        examples=["/var/lib/node_exporter/hephaestus.prom"],
+    )
     overview_factor: int = Field(
         8,
         ge=2,
@@ -503,7 +509,7 @@ class Settings(BaseSettings):
             HttpUrl.parse(value)
         return value
 
-    @field_validator("data_dir", "cache_dir", "data_roots")
+    @field_validator("data_dir", "cache_dir", "data_roots", "metrics_file")
     @classmethod
     def _no_nul(cls, value: Any) -> Any:
         if any("\0" in str(path) for path in (value if isinstance(value, tuple) else (value,))):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
@@ -25,19 +24,20 @@ class RoundReporter:
         All frames that are watched.
     settings : Settings
         Folders, and what is to be reported.
-    metrics : pathlib.Path, optional
-        File that is replaced by the metrics after each round.
+        With ``metrics_file``, the file that is replaced by the metrics after each round.
 
     Raises
     ------
     UsageError
-        If the folder of `metrics` is missing, or a folder has its name.
+        If the folder of that file is missing, or a folder has its name.
     """
 
-    def __init__(self, frames: Sequence[Frame], settings: Settings, metrics: Path | None = None) -> None:
-        self._frames, self._settings, self._metrics = frames, settings, metrics
-        if metrics is not None and (metrics.is_dir() or not metrics.parent.is_dir()):
-            raise UsageError(f"--metrics {metrics} is no file in an existing folder; name another file")
+    def __init__(self, frames: Sequence[Frame], settings: Settings) -> None:
+        self._frames, self._settings, self._metrics = frames, settings, settings.metrics_file
+        if (file := self._metrics) is not None and (file.is_dir() or not file.parent.is_dir()):
+            raise UsageError(
+                f"{file} is no file in an existing folder; name another by --metrics or metrics_file"
+            )
         self.begin()
 
     def begin(self) -> None:

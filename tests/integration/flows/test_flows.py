@@ -674,6 +674,16 @@ def test_one_frame_that_fails_never_stops_the_others(prefect, data):
     assert len((data / "simulated" / "runs.jsonl").read_text().splitlines()) == 3
 
 
+def test_watch_writes_its_metrics(prefect, archive, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("HEPHAESTUS_METRICS_FILE", str(tmp_path / "hephaestus.prom"))
+    assert watch(frames=[ORDINARY], pairs="annotated", data_dir=data, return_state=True).is_completed()
+    written = (tmp_path / "hephaestus.prom").read_text().splitlines()
+    assert "hephaestus_last_round_good 1" in written
+    cube = open_pinned_cube(data / "simulated" / "cubes" / f"{ORDINARY}.zarr")
+    pairs = int(cube.valid_date_pair.values.sum())
+    assert f'hephaestus_pairs{{frame="{ORDINARY}",simulated="true"}} {pairs}' in written
+
+
 def test_watch_builds_what_arrived_since_its_last_look(prefect, archive, data):
     pairs = archive.archive.pairs(ORDINARY)
     archive.archive.publish_until(pairs[1].secondary)
