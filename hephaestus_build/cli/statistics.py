@@ -84,8 +84,8 @@ def update(
         )
 
 
-@app.command()
-def show(
+@app.command("show")
+def show_statistics(
     split: SplitArgument,
     convention: ConventionOption = "valid",
     simulated: SimulatedOption = False,
