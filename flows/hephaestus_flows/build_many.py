@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
@@ -30,12 +31,14 @@ from hephaestus_build.operations.look_schedule import WatchRound, plan_round
 from hephaestus_build.operations.round_report import RoundReporter
 from hephaestus_build.operations.run_log import BuildRun
 from hephaestus_build.operations.status import frames_with_settings
+from hephaestus_build.pipeline.frame_cost import expected_cost
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.embedded import embedded_frames, serve_for_frames
 from hephaestus_flows.artifacts import create_rows_artifact
 from hephaestus_flows.build_frame import LICSAR, OWED_STATE, SKIPPED_STATE, RunLogListener
 from hephaestus_flows.concurrency_limits import report_waiting
 from hephaestus_flows.failures import EXPECTED_FAILURES, failed_state
+from hephaestus_flows.frame_runs import create_frame_runs
 from hephaestus_flows.parameter_folders import load_flow_settings
 from hephaestus_flows.parameter_types import Day, FrameName
 
@@ -153,6 +156,7 @@ def build_dataset(
     at_a_time: FramesAtOnce = 2,
     simulated: bool = False,
     cluster: Annotated[str, Field(max_length=200)] | None = None,
+    apart: bool = False,
 ) -> State[Any]:
     """Build the cubes of the 38 published frames, or of a list, a few at a time.
 
@@ -167,6 +171,7 @@ def build_dataset(
         at_a_time: Frames at once.
         simulated: Among the simulated cubes; by default the frames of the embedded archive.
         cluster: Dask cluster that builds them, local:4 or one of the setting clusters, in place of at_a_time.
+        apart: Each frame as a run of build-frame of its own, which workers take; this run ends at once.
     """
     try:
         settings = load_flow_settings(data_dir, simulated, era5=era5, pairs=pairs)
@@ -177,6 +182,16 @@ def build_dataset(
         requests = [
             BuildRequest(frame, settings.pairs, since, until, limit, settings.variables) for frame in chosen
         ]
+        if apart and cluster is not None:
+            raise UsageError(
+                "a dataset is built on a cluster or as runs apart: give cluster or apart, not both"
+            )
+        if apart:
+            heaviest = sorted(requests, key=lambda item: -expected_cost(item).download_bytes)
+            passed: dict[str, Any] = {"pairs": pairs, "since": since, "until": until, "limit": limit}
+            passed |= {"era5": era5, "data_dir": data_dir, "simulated": simulated or None}
+            count = create_frame_runs((item.frame for item in heaviest), passed, str(flow_run.id))
+            return Completed(message=f"{count_of(count, 'run')} of build-frame created, heaviest first")
         with serve_for_frames(settings, chosen) as served:
             if cluster is None:
                 return _final_state(_build_all(requests, served, at_a_time), "dataset")

@@ -379,6 +379,7 @@ def test_a_killed_grid_repeats_no_finished_run_and_goes_on_with_the_one_in_hand(
     assert (second / "last.ckpt").exists()
     before, rows = first.stat().st_mtime_ns, (second / "metrics.csv").read_text().splitlines()
     assert 3 < len(rows) < 41
+    elsewhere = shutil.copytree(tmp_path, tmp_path.parent / f"{tmp_path.name}-elsewhere", symlinks=True)
     subprocess.run(command, check=True)
     assert first.stat().st_mtime_ns == before
     # everything written for an epoch before the kill, including its time, is kept
@@ -393,6 +394,14 @@ def test_a_killed_grid_repeats_no_finished_run_and_goes_on_with_the_one_in_hand(
     assert hephaestus(*run(whole)) == 0
     ours = {folder.name: result["assessment"] for folder, result in results(tmp_path).items()}
     assert ours == {folder.name: result["assessment"] for folder, result in results(whole).items()}
+
+    # and those of another machine, which has a copy and takes the second half of the grid with other readers
+    assert hephaestus(*run(elsewhere, "--part", "2/2", "--set", "workers=1")) == 0
+    moved = elsewhere / "results" / "tiny" / "runs" / second.name
+    assert (moved / "metrics.csv").read_text().splitlines()[: len(rows) - 1] == rows[:-1]
+    theirs = {folder.name: result["assessment"] for folder, result in results(elsewhere).items()}
+    shutil.rmtree(elsewhere)
+    assert theirs == ours
 
 
 @pytest.mark.slow

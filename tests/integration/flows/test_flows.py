@@ -33,6 +33,8 @@ from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
     ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
     LogFilter,
     TaskRunFilter,
     TaskRunFilterFlowRunId,
@@ -682,6 +684,25 @@ def test_watch_writes_its_metrics(prefect, archive, data, tmp_path, monkeypatch)
     cube = open_pinned_cube(data / "simulated" / "cubes" / f"{ORDINARY}.zarr")
     pairs = int(cube.valid_date_pair.values.sum())
     assert f'hephaestus_pairs{{frame="{ORDINARY}",simulated="true"}} {pairs}' in written
+
+
+def test_frames_apart_are_runs_of_their_own_the_heaviest_first(prefect, data, deployed):
+    frames = [ORDINARY, "124D_04854_171313"]
+    state = build_dataset(frames=frames, limit=2, era5="arco", data_dir=data, apart=True, return_state=True)
+    assert (state.name, state.message) == ("Completed", "2 runs of build-frame created, heaviest first")
+    with get_client(sync_client=True) as client:
+        of_deployment = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployed]))
+        made = [
+            run
+            for run in client.read_flow_runs(flow_run_filter=of_deployment)
+            if run.parameters.get("limit") == 2
+        ]
+        for run in made:
+            client.delete_flow_run(run.id)
+    assert sorted(run.parameters["frame"] for run in made) == sorted(frames)
+    assert {run.parameters["data_dir"] for run in made} == {str(data)}
+    assert all(run.state.is_scheduled() for run in made)
+    assert not data.exists()
 
 
 def test_watch_builds_what_arrived_since_its_last_look(prefect, archive, data):
