@@ -53,6 +53,7 @@ COMMANDS: dict[str, tuple[str | None, str]] = {
     "show": ("hephaestus_build.cli.show", "Open the page of a frame in a browser."),
     "timeseries": ("hephaestus_build.cli.timeseries", "Show wrapped phase and coherence at a point."),
     "catalog": ("hephaestus_build.cli.catalog", "Write STAC, a table of pairs, Croissant and a data card."),
+    "site": ("hephaestus_build.cli.site", "Write a web site of all cubes."),
     "export": ("hephaestus_build.cli.export", "Write a cube as Zarr v2 or as GeoTIFF."),
     "annotations": ("hephaestus_build.cli.annotations", "What the experts wrote, and its defects."),
     "splits": ("hephaestus_build.cli.splits", "Samples, splits and what leaks between them."),

@@ -30,7 +30,7 @@ from hephaestus_build.cube.granules import (
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.operations.pair_table import GONE, STORED, UNWANTED, make_pair_rows
 from hephaestus_build.pages.cube_images import read_cube_images
-from hephaestus_build.pages.encode_pictures import encode_pictures
+from hephaestus_build.pages.encode_pictures import PICTURE_CHARACTERS, encode_pictures
 from hephaestus_build.pages.frame_record import FrameRecord
 from hephaestus_build.pages.gaps import find_gaps
 from hephaestus_build.pages.page_data import (
@@ -71,7 +71,12 @@ _CREDITED = {
 
 
 def make_frame_page(
-    record: FrameRecord, *, newest: int = NEWEST, pair: Pair | None = None, now: datetime | None = None
+    record: FrameRecord,
+    *,
+    newest: int = NEWEST,
+    pair: Pair | None = None,
+    now: datetime | None = None,
+    most: int | None = None,
 ) -> FramePage:
     """Return the page of a frame.
 
@@ -85,6 +90,9 @@ def make_frame_page(
         The pair that is shown first, which then has pictures too; by default the newest one.
     now : datetime, optional
         Time of writing; by default the current one, UTC.
+    most : int, optional
+        Characters that the pictures of the pairs may take together; by default so many that the page stays
+        small.
 
     Raises
     ------
@@ -109,7 +117,7 @@ def make_frame_page(
         with open_pinned_cube(record.store, chunks=None) as cube:
             credited = _credits(cube)
             images = read_cube_images(cube, wanted, record.data_dir / "predictions" / f"{record.frame}.zarr")
-            pictures = encode_pictures(cube, images) if images.pairs else None
+            pictures = encode_pictures(cube, images, most or PICTURE_CHARACTERS) if images.pairs else None
     names = list(pictures.pairs) if pictures else []
     grid = contents.grid if contents is not None else _begun_grid(known.granules)
     owed, accepted = partition_accepted(find_missing_products(known.granules), record.frame, known.accept)

@@ -27,8 +27,16 @@ from hephaestus_build.pages.pictures import Picture
 SCRIPTS = ("decode_png.js", "elements.js", "panels.js", "network.js", "series.js", "page.js")
 
 
-def render_frame_page(page: FramePage) -> str:
-    """Return the page of a frame as HTML."""
+def render_frame_page(page: FramePage, navigation: Markup | None = None) -> str:
+    """Return the page of a frame as HTML.
+
+    Parameters
+    ----------
+    page : FramePage
+        What it shows.
+    navigation : Markup, optional
+        Links to other pages, at its top, where the page is part of a site.
+    """
     style = read_asset("page.css")
     if page.pictures is not None:
         style += _proportions(page.pictures.grid)
@@ -41,6 +49,7 @@ def render_frame_page(page: FramePage) -> str:
         title=" ".join(
             [page.frame, *(["(SIMULATED)"] if page.simulated else []), list_volcanoes(page, 3)]
         ).strip(),
+        navigation=navigation or Markup(""),
         kicker=f"Track {page.facts['track']}, {page.facts['direction']}",
         frame=page.frame,
         badge=simulated,

@@ -8,7 +8,7 @@ for (const pair of data.pairs) pair.pictured = pair.name in pictures;
 const byName = new Map(data.pairs.map((pair) => [pair.name, pair]));
 const shownPairs = Object.keys(pictures).map((name) => byName.get(name));
 const dates = new Map(data.dates.map((date) => [date.day, date]));
-const state = {pair: byName.get(data.shown) || null, cursor: null, point: null, mask: true, probability: false, volcanoes: true};
+const state = {pair: byName.get(location.hash.slice(1)) || byName.get(data.shown) || null, cursor: null, point: null, mask: true, probability: false, volcanoes: true};
 
 const slider = byId("slider");
 const listener = {hover: moveCursor, pin: choosePoint, key: panelKey, choose: choosePair, hoverPair: describeHovered};
@@ -286,6 +286,10 @@ function start() {
     panels.height.show(relief, relief ? "Heights as a shaded relief" : "The DEM is owed", heights || relief).then(drawPanels);
   }
   new ResizeObserver(schedule).observe(byId("panels"));
+  addEventListener("hashchange", () => {
+    const asked = byName.get(location.hash.slice(1));
+    if (asked) choosePair(asked);
+  });
   choosePair(state.pair);
 }
 

@@ -196,6 +196,9 @@ def test_commands_on_cubes(
     run("show", FRAME, "--no-browser")
     run("timeseries", FRAME, "--at", "37.75,-24.3")
     run("report", FRAME, "--html")
+    run("site", "--out", tmp_path / "site")
+    (tmp_path / "mine" / "frames" / f"{FRAME}.html").mkdir(parents=True)
+    assert run("site", "--out", tmp_path / "mine", code=1)["failed"][0]["frame"] == FRAME.id
     run("export", FRAME, "--to", "geotiff", "--out", tmp_path / "export")
     run("export", FRAME, "--to", "webdataset", "--size", 32, "--out", tmp_path / "shards")
     run("export", FRAME, "--to", "zarr2", "--out", tmp_path / "export")
