@@ -23,7 +23,7 @@ from hephaestus_build.pages.site.page_parts import (
     site_style,
 )
 from hephaestus_build.pages.site.site_values import SiteFrame
-from hephaestus_build.pages.site.world_map import choose_view, draw_footprint, trace_land, enlarge_bounds
+from hephaestus_build.pages.site.world_map import choose_view, draw_footprint, enlarge_bounds, trace_land
 
 #: Days since the newest acquisition, and numbers of owed products, up to which a colour stands.
 LATENCY_EDGES, OWED_EDGES = (14, 30, 90, 365), (0, 9, 99, 999)
