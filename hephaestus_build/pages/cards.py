@@ -49,8 +49,8 @@ def render_vitals(page: FramePage) -> Markup:
 
     if page.newest:
         written = (date.fromisoformat(page.written[:10]) - date.fromisoformat(page.newest)).days
-        today = tag("span", data_since=page.newest)
-        vital("Newest acquisition", day_text(page.newest), today, f"{written} days before this was written")
+        today = tag("span", data_since=page.newest, data_written=written)
+        vital("Newest acquisition", day_text(page.newest), f"{written} days before this was written", today)
     else:
         vital("Newest acquisition", "none")
     absent = f"{states['absent']} absent in the archive" if states["absent"] else ""
@@ -136,26 +136,26 @@ def _owed_card(page: FramePage) -> Markup:
             "Owed", tag("p", "Nothing is owed: all that the archives promise is here.", class_="quiet")
         )
     rows = [
-        (
-            item.unit.partition("/")[2],
-            item.product,
-            item.outcome,
-            item.reason + (" (accepted)" if item.accepted else ""),
-        )
+        (item.product, item.outcome, item.reason + (" (accepted)" if item.accepted else ""))
         for item in page.owed[:_MOST_ROWS]
     ]
     more = f"{len(page.owed)} in all. " if len(page.owed) > _MOST_ROWS else ""
     return _card(
         "Owed, and why",
-        _table(("of", "product", "outcome", "why"), rows),
+        _table(("product", "outcome", "why"), rows),
         tag("p", more, tag("code", f"hephaestus build {page.frame}"), " asks for them again.", class_="note"),
     )
 
 
 def _table(heads: tuple[str, ...], rows: Sequence[Sequence[object]]) -> Markup:
     head = tag("tr", *(tag("th", name) for name in heads))
-    body = [tag("tr", *(tag("td", cell) for cell in row)) for row in rows]
+    body = [tag("tr", *(_cell(cell) for cell in row)) for row in rows]
     return tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_="scroll", tabindex="0")
+
+
+def _cell(value: object) -> Markup:
+    """Return a cell, not broken where it is short."""
+    return tag("td", value, class_="whole") if len(str(value)) <= 14 else tag("td", value)
 
 
 def _facts(page: FramePage) -> Markup:
@@ -170,7 +170,7 @@ def _facts(page: FramePage) -> Markup:
         "ERA5": f"{page.preliminary} dates preliminary"
         if page.preliminary
         else "all dates final or unstated",
-        "Acquired about": f"{str(facts['center_time'])[:5]} UTC" if "center_time" in facts else "",
+        "Acquired about": _clock(str(facts["center_time"])) if "center_time" in facts else "",
         "Heading, incidence": _geometry(page),
         "Pixel": " x ".join(f"{size:.0f}" for size in facts.get("pixel_size_m", ())) + " m",
         "Listing last read": moment_text(page.listed),
@@ -184,6 +184,12 @@ def _facts(page: FramePage) -> Markup:
     sign = facts.get("sign_convention")
     more = tag("details", tag("summary", "Sign of the phase"), tag("p", sign, class_="note"))
     return join(known, more if sign else "")
+
+
+def _clock(text: str) -> str:
+    """Return a time of day to the minute."""
+    parts = text.split(":")
+    return f"{parts[0].zfill(2)}:{parts[1].zfill(2)} UTC" if len(parts) > 1 else text
 
 
 def _geometry(page: FramePage) -> str:

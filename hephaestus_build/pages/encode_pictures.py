@@ -26,8 +26,6 @@ from hephaestus_build.pages.pictures import (
 )
 from hephaestus_build.report.image_ops import hillshade
 
-#: Characters that the pictures of all pairs may take together: the page stays under 5 MB.
-PICTURE_CHARACTERS = 3_600_000
 #: Side length of the water vapour, pixels; ERA5's own pixels are ten times as large.
 _VAPOUR_SIZE = 64
 #: Steps of light and of height in the relief, and the light of its legend.
@@ -35,7 +33,7 @@ _SHADES, _TINTS, _LEGEND_SHADE = 12, 20, 7
 _SAMPLED = 6
 
 
-def encode_pictures(cube: xr.Dataset, images: CubeImages, most: int = PICTURE_CHARACTERS) -> FramePictures:
+def encode_pictures(cube: xr.Dataset, images: CubeImages, most: int) -> FramePictures:
     """Return the pictures of a page.
 
     Every pixel of phase, coherence and masks is one of the overview as it is. Where all of them would be too
@@ -72,9 +70,7 @@ def encode_pictures(cube: xr.Dataset, images: CubeImages, most: int = PICTURE_CH
     )
 
 
-def encode_pairs(
-    images: CubeImages, most: int = PICTURE_CHARACTERS
-) -> tuple[dict[Pair, PairPictures], Decimation | None]:
+def encode_pairs(images: CubeImages, most: int) -> tuple[dict[Pair, PairPictures], Decimation | None]:
     """Return the pictures of all pairs, and how they were thinned to be small enough; None if they were not.
 
     Parameters

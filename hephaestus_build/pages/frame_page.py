@@ -30,7 +30,7 @@ from hephaestus_build.cube.granules import (
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.operations.pair_table import GONE, STORED, UNWANTED, make_pair_rows
 from hephaestus_build.pages.cube_images import read_cube_images
-from hephaestus_build.pages.encode_pictures import PICTURE_CHARACTERS, encode_pictures
+from hephaestus_build.pages.encode_pictures import encode_pictures
 from hephaestus_build.pages.frame_record import FrameRecord
 from hephaestus_build.pages.gaps import find_gaps
 from hephaestus_build.pages.page_data import (
@@ -47,6 +47,8 @@ from hephaestus_build.sources.annotations.record import FLAGS
 
 #: Pairs with pictures in a page, unless another number is asked for.
 NEWEST = 60
+#: Size that a page stays under, bytes; what all but the pictures of pairs takes of it, and each further pair.
+_PAGE, _REST, _ROW = 5_000_000, 600_000, 350
 _ERA5_WORDS = {EXPVER_FINAL: "final", EXPVER_PRELIMINARY: "preliminary"}
 _FACTS = (
     "platform_heading_deg",
@@ -61,7 +63,7 @@ _FACTS = (
     "hephaestus_build_version",
     "uncertain_geometry",
 )
-#: Variables whose source and licence are credited, with what they are called.
+#: Variables whose source and licence are credited where they are shown, with what they are called.
 _CREDITED = {
     "insar_difference": "Interferograms",
     "dem": "Heights",
@@ -115,9 +117,10 @@ def make_frame_page(
     credited: tuple[str, ...] = ()
     if record.store is not None and contents is not None:
         with open_pinned_cube(record.store, chunks=None) as cube:
-            credited = _credits(cube)
             images = read_cube_images(cube, wanted, record.data_dir / "predictions" / f"{record.frame}.zarr")
-            pictures = encode_pictures(cube, images, most or PICTURE_CHARACTERS) if images.pairs else None
+            small = max(_PAGE - _REST - _ROW * len(rows), _PAGE // 2)
+            pictures = encode_pictures(cube, images, most or small) if images.pairs else None
+            credited = _credits(cube, _shown_variables(pictures, rows))
     names = list(pictures.pairs) if pictures else []
     grid = contents.grid if contents is not None else _begun_grid(known.granules)
     owed, accepted = partition_accepted(find_missing_products(known.granules), record.frame, known.accept)
@@ -274,11 +277,22 @@ def _product(receipt: Receipt, role: str) -> PageProduct:
     )
 
 
-def _credits(cube: xr.Dataset) -> tuple[str, ...]:
+def _shown_variables(pictures: FramePictures | None, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return those of the variables to be credited that a page shows."""
+    there = {
+        "insar_difference": pictures is not None,
+        "dem": pictures is not None and pictures.relief is not None,
+        "era5_total_column_water_vapour": pictures is not None and bool(pictures.vapour),
+        "annotated": any(row["annotated"] for row in rows),
+    }
+    return [name for name in _CREDITED if there[name]]
+
+
+def _credits(cube: xr.Dataset, shown: Iterable[str]) -> tuple[str, ...]:
     """Return whom to credit for what a page shows, and under which licence, as the cube's attributes say."""
     lines = []
-    for name, called in _CREDITED.items():
-        about = cube[name].attrs if name in cube else {}
+    for name in shown:
+        about, called = cube[name].attrs if name in cube else {}, _CREDITED[name]
         source = about.get(DEM_SOURCE) if name == "dem" else None
         texts = [str(source or about.get("source", "")), str(about.get("license", ""))]
         if said := ", ".join(sanitize_text(text, 300) for text in texts if text):

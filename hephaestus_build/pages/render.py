@@ -9,6 +9,7 @@ from math import cos, radians
 import msgspec
 
 from hephaestus_build.core.plain_text import count_of
+from hephaestus_build.core.volcanoes import load_simulated_volcanoes
 from hephaestus_build.pages.assets import read_asset
 from hephaestus_build.pages.cards import (
     day_text,
@@ -18,7 +19,7 @@ from hephaestus_build.pages.cards import (
     render_pair_cards,
     render_vitals,
 )
-from hephaestus_build.pages.globe import RADIUS, draw_globe
+from hephaestus_build.pages.maps import RADIUS, draw_globe, draw_region
 from hephaestus_build.pages.markup import Markup, fill_template, join, tag
 from hephaestus_build.pages.page_data import FramePage, FramePictures, PageGrid
 from hephaestus_build.pages.pictures import Picture
@@ -55,8 +56,9 @@ def render_frame_page(page: FramePage, navigation: Markup | None = None) -> str:
         badge=simulated,
         volcanoes=list_volcanoes(page, 12) or "no volcano of the catalogue in this frame",
         vitals=render_vitals(page),
-        globe=_globe(page),
+        maps=_map(page),
         viewer=join(_viewer(page), _network(page)),
+        columns="" if page.pictures is not None else "single",
         pair_cards=render_pair_cards(page),
         frame_cards=render_frame_cards(page),
         credits=_credits(page),
@@ -101,12 +103,39 @@ def _proportions(grid: PageGrid) -> str:
     return f".view {{ aspect-ratio: {ratio:.4f}; width: min(100%, calc(82vh * {ratio:.4f})); }}\n"
 
 
-def _globe(page: FramePage) -> Markup:
-    """Return the map: the Earth from above the frame, whose volcanoes the panels show."""
+def _map(page: FramePage) -> Markup:
+    """Return the maps: the land and the volcanoes around the frame, and the Earth from above it."""
     if page.bounds is None:
         return Markup("")
-    paths = draw_globe(page.bounds)
-    west, south, east, north = page.bounds
+    return tag("div", _region(page, page.bounds), _globe(page.bounds), class_="maps")
+
+
+def _region(page: FramePage, bounds: tuple[float, float, float, float]) -> Markup:
+    own = {one.name for one in page.volcanoes}
+    paths = draw_region(bounds, load_simulated_volcanoes() if page.simulated else None)
+    left, top, wide, tall = paths.box
+    size = wide / 60
+    marks = []
+    for x, y, volcano in sorted(paths.volcanoes, key=lambda one: one[2].name in own):
+        points = f"M{x:.2f} {y - size:.2f}l{size:.2f} {1.8 * size:.2f}h{-2 * size:.2f}z"
+        kind = "volcano own" if volcano.name in own else "volcano"
+        marks.append(tag("path", tag("title", volcano.name), d=points, class_=kind))
+    drawing = tag(
+        "svg",
+        tag("rect", x=left, y=top, width=wide, height=tall, class_="sea"),
+        tag("path", d=paths.land, class_="land"),
+        tag("path", d=paths.frame, class_="frame"),
+        *marks,
+        viewBox=f"{left:.3f} {top:.3f} {wide:.3f} {tall:.3f}",
+        role="img",
+        aria_label=f"The frame with the land and the volcanoes around it: {list_volcanoes(page, 12)}",
+    )
+    return tag("figure", drawing, tag("figcaption", f"{round(wide * 111.2)} km across"), class_="region")
+
+
+def _globe(bounds: tuple[float, float, float, float]) -> Markup:
+    paths = draw_globe(bounds)
+    west, south, east, north = bounds
     place = f"{_degrees((south + north) / 2, 'NS')} {_degrees((west + east) / 2, 'EW')}"
     reach = RADIUS + 2
     drawing = tag(
@@ -171,7 +200,7 @@ def _panels(page: FramePage, pictures: FramePictures, predicted: bool) -> Markup
         _panel("secondary", "Water vapour", low, high + unit if high else "", None),
     ]
     if predicted:
-        panels.append(_panel("probability", "Model's probability", "0", "1", shown.probability))
+        panels.insert(1, _panel("probability", "Model's probability", "0", "1", shown.probability))
     return join(*panels)
 
 
@@ -199,7 +228,8 @@ def _scale_note(page: FramePage, pictures: FramePictures) -> str:
         f"{len(pictures.pairs)} of {count_of(stored, 'pair')} have pictures here.",
     ]
     if pictures.model:
-        about = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in pictures.model.items())
+        known = {name.replace("_", " "): value for name, value in pictures.model.items() if value != "False"}
+        about = ", ".join(f"{name} {value}".removesuffix(" True") for name, value in known.items())
         parts.append(f"Probabilities are a model's own, not calibrated, in 254 steps ({about}).")
     return " ".join(parts)
 

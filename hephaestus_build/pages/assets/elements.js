@@ -41,8 +41,17 @@ function sizeText(bytes) {
   return bytes >= 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e3).toFixed(1)} kB`;
 }
 
-/** Return days with round steps between two days: years, or months where there are few. */
+/** Return days with round steps between two days: years, months, or single days where there are few. */
 function timeTicks(first, last, most) {
+  if (last - first < 75) {
+    const step = Math.max(1, Math.ceil((last - first) / Math.min(most, 6)));
+    const days = [];
+    for (let day = Math.ceil(first); day <= last; day += step) {
+      const at = new Date(day * 86400000);
+      days.push([day, `${at.getUTCDate()} ${MONTHS[at.getUTCMonth()]}`]);
+    }
+    return days;
+  }
   const start = new Date(first * 86400000), ticks = [];
   const steps = [1, 2, 3, 6, 12, 24, 60, 120];
   const months = (last - first) / 30.44;

@@ -46,7 +46,7 @@ class Network {
     this.curves = this.pairs.map((pair) => {
       const from = [x(pair.primary), y(this.days.get(pair.primary))];
       const to = [x(pair.secondary), y(this.days.get(pair.secondary))];
-      const rise = arch * (0.25 + 0.75 * pair.days / longest);
+      const rise = (this.hasBaselines ? 1 : 2) * arch * (0.25 + 0.75 * pair.days / longest); // a curve rises half as high
       return {pair, from, to, middle: [(from[0] + to[0]) / 2, (from[1] + to[1]) / 2 - rise]};
     });
     this.root.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -92,7 +92,7 @@ class Network {
   }
 
   arch({pair, from, middle, to}) {
-    return shape("path", {d: curvePath(from, middle, to), class: `pair ${kindOf(pair)}${pair.pictured ? "" : " bare"}`,
+    return shape("path", {d: curvePath(from, middle, to), class: `pair ${kindOf(pair)}${pair.pictured || kindOf(pair) === pair.status ? "" : " bare"}`,
       "data-pair": pair.name});
   }
 

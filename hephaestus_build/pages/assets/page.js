@@ -18,7 +18,7 @@ const series = byId("series") ? new Series(byId("series"), listener) : null;
 
 function makePanels() {
   const abouts = {
-    phase: {unit: "rad", digits: 2, masked: true},
+    phase: {unit: "rad", digits: 2, masked: true, names: !(data.pictures && data.pictures.relief)},
     coherence: {unit: "", digits: 2, masked: true},
     height: {unit: "m", digits: 0, names: true},
     primary: {unit: "", digits: 2},
@@ -254,7 +254,7 @@ document.addEventListener("keydown", (event) => {
 function start() {
   for (const stamp of document.querySelectorAll("[data-since]")) {
     const days = Math.floor(Date.now() / 86400000 - dayNumber(stamp.dataset.since));
-    stamp.textContent = `${days} ${days === 1 ? "day" : "days"} ago today; `;
+    if (days !== Number(stamp.dataset.written)) stamp.textContent = `${days} ${days === 1 ? "day" : "days"} ago today`;
   }
   if (!grid) {
     document.body.dataset.ready = "none";

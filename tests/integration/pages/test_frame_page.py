@@ -118,6 +118,9 @@ def test_the_page_has_the_experts_words_and_is_marked_as_simulated(page, tmp_pat
     assert text.count(">SIMULATED</span>") >= 2
     assert "(SIMULATED)" in text.split("<title>")[1].split("</title>")[0]
     assert "no archive is to be credited" in text
+    assert [line.partition(":")[0] for line in done.page.credits[:4]] == [
+        "Interferograms", "Heights", "Water vapour", "Annotations",
+    ]  # fmt: skip
 
 
 def test_the_newest_pairs_have_pictures_and_an_asked_one_too(whole_cube):

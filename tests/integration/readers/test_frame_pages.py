@@ -21,6 +21,7 @@ from hephaestus_build.pages.colour_maps import byte_palette
 from hephaestus_build.pages.frame_page import make_frame_page
 from hephaestus_build.pages.frame_record import read_frame_record
 from hephaestus_build.pages.page_data import FramePage, OwedProduct, PagePair
+from hephaestus_build.pages.pictures import Picture, encode_codes, to_base64
 from hephaestus_build.pages.render import render_frame_page
 from reader_availability import find_program, import_reader
 
@@ -106,6 +107,11 @@ def choose(page: Any, name: str) -> None:
 
 def shows(page: Any, name: str) -> None:
     page.wait_for_function("(name) => document.body.dataset.ready === name", arg=name)
+
+
+def source_of(page: Any, panel: str) -> str:
+    """Return the base64 of the picture that a panel shows."""
+    return page.locator(f"#panel-{panel} img").get_attribute("src").removeprefix("data:image/png;base64,")
 
 
 def outside(heard: list[str]) -> list[str]:
@@ -244,12 +250,8 @@ def test_a_click_on_an_arch_shows_its_pair_in_every_panel(file, made, opened):
     page.wait_for_function("(name) => document.body.dataset.pair === name", arg=name)
     shows(page, name)
     pair = next(one for one in made.pairs if one.name == name)
-    assert page.locator("#panel-phase img").get_attribute("src").endswith(made.pictures.pairs[name].phase.png)
-    assert (
-        page.locator("#panel-coherence img")
-        .get_attribute("src")
-        .endswith(made.pictures.pairs[name].coherence.png)
-    )
+    assert source_of(page, "phase") == made.pictures.pairs[name].phase.png
+    assert source_of(page, "coherence") == made.pictures.pairs[name].coherence.png
     vapour = page.locator("#panel-secondary img").get_attribute("src")
     assert vapour.endswith(made.pictures.vapour[pair.secondary].png)
     assert pair.products[0].digest in page.locator("#provenance").inner_text()
@@ -308,14 +310,29 @@ def test_nothing_is_wider_than_a_phone(file, opened, width, scheme):
     assert len(outside(heard)) == 1
 
 
+def test_a_models_probability_stands_beside_the_phase_and_over_it(made, opened, tmp_path):
+    shown = made.pictures.pairs[made.shown]
+    codes = np.full((made.pictures.grid.height, made.pictures.grid.width), 128, np.uint8)
+    codes[:3] = 255
+    chance = Picture(to_base64(encode_codes(codes, byte_palette("lajolla"))), 1 / 254, -1 / 254)
+    pairs = {**made.pictures.pairs, made.shown: replace(shown, mask=None, probability=chance)}
+    page, _ = opened(written(replace(made, pictures=replace(made.pictures, pairs=pairs)), tmp_path).as_uri())
+    assert source_of(page, "probability") == chance.png
+    page.evaluate("moveCursor({x: 0.5, y: 0.01})")
+    assert page.locator("#panel-probability output").inner_text().strip() == "1.00"
+    page.evaluate("moveCursor(null); state.point = null; state.volcanoes = false; drawPanels()")
+    over = page.locator("#panel-phase .view canvas")
+    assert not over.evaluate(INK)
+    page.keyboard.press("p")
+    assert over.evaluate(INK)
+    choose(page, next(iter(made.pictures.pairs)))
+    assert "Not predicted" in page.locator("#panel-probability").inner_text()
+
+
 def test_without_scripts_the_shown_pair_and_all_facts_are_there(file, made, opened):
     page, _ = opened(file.as_uri(), java_script_enabled=False)
     assert page.locator("#panel-phase img").is_visible()
-    assert (
-        page.locator("#panel-phase img")
-        .get_attribute("src")
-        .endswith(made.pictures.pairs[made.shown].phase.png)
-    )
+    assert source_of(page, "phase") == made.pictures.pairs[made.shown].phase.png
     words = page.locator("body").inner_text()
     for text in ("Newest acquisition", "SIMULATED", "Owed", "Brought to the grid", made.credits[0]):
         assert text in words

@@ -15,11 +15,13 @@ from PIL import Image
 from color_vision import nearest
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.volcanoes import VolcanoCone
+from hephaestus_build.pages.assets import read_asset
 from hephaestus_build.pages.colour_maps import byte_palette
 from hephaestus_build.pages.cube_images import CubeImages, PairImages
 from hephaestus_build.pages.encode_pictures import encode_pairs
 from hephaestus_build.pages.gaps import find_gaps
-from hephaestus_build.pages.globe import RADIUS, draw_globe
+from hephaestus_build.pages.maps import RADIUS, draw_globe, draw_region
 from hephaestus_build.pages.page_data import FramePage, OwedProduct, PagePair, PageVolcano
 from hephaestus_build.pages.pictures import encode_codes, encode_levels, quantize_to_codes
 from hephaestus_build.pages.render import render_frame_page
@@ -108,6 +110,39 @@ def test_the_globe_has_the_frame_in_its_middle_and_nothing_beyond_its_edge(place
     assert len(points(paths.land)) > 500
     for path in (paths.land, paths.graticule):
         assert np.hypot(*points(path).T).max() <= RADIUS + 0.1
+
+
+@pytest.mark.parametrize("middle", [14.4, 179.9, -179.9])
+def test_the_map_of_the_surroundings_is_square_on_the_ground_and_has_the_volcanoes(middle) -> None:
+    near = VolcanoCone("near", -16.8, (middle + 0.5 + 180) % 360 - 180)
+    far = VolcanoCone("far", 16.8, middle)
+    region = draw_region((middle - 1, -17.5, middle + 1, -16.0), [near, far])
+    left, top, width, height = region.box
+    assert width == pytest.approx(height)
+    [(x, y, found)] = region.volcanoes
+    assert found is near
+    assert (x, y) == pytest.approx((0.5 * np.cos(np.radians(16.75)), 16.8))
+    assert left < x < left + width
+    assert top < y < top + height
+    assert region.land  # Angola, and Fiji on both sides of 180 degrees
+
+
+def brightness(colour: str) -> float:
+    """Return the relative luminance of WCAG 2."""
+    parts = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_stand_out_from_their_background(scheme: str) -> None:
+    """By WCAG 2, AA: a contrast of 4.5."""
+    lists = re.findall(r":root \{(.*?)\}", read_asset("page.css"), re.DOTALL)
+    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", lists[["light", "dark"].index(scheme)]))
+    for words in ("ink", "soft", "accent", "alarm", "amber"):
+        for ground in ("paper", "card"):
+            bright, dim = sorted(map(brightness, (colours[words], colours[ground])), reverse=True)
+            assert (bright + 0.05) / (dim + 0.05) >= 4.5, (words, ground)
 
 
 class _Elements(HTMLParser):

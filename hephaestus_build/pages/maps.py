@@ -1,18 +1,23 @@
-"""The Earth as seen from above a frame, as paths of an SVG: land, meridians, and the frame."""
+"""Where a frame is, as paths of an SVG: the Earth from above it, and the land and volcanoes around it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+from shapely import Polygon, clip_by_rect
 
+from hephaestus_build.core.bounds import Bounds
 from hephaestus_build.core.registry import load_schema
+from hephaestus_build.core.volcanoes import VolcanoCone, volcanoes_inside
 
 #: Radius of the globe in the units of the paths.
 RADIUS = 100.0
+#: Half the size of the map of the surroundings, in sizes of the frame.
+_SURROUNDINGS = 1.6
 _SPACING = 6.0  # degrees at most between two points of an edge
 
 
@@ -58,6 +63,69 @@ def draw_globe(bounds: tuple[float, float, float, float]) -> GlobePaths:
     return GlobePaths("".join(land), "".join(graticule), _path(box, closed=True))
 
 
+@dataclass(frozen=True)
+class RegionPaths:
+    """A map of the surroundings of a frame; units are degrees of latitude, y points down.
+
+    Attributes
+    ----------
+    box : tuple of float
+        Left, top, width and height.
+    land, frame : str
+        Values of the attribute ``d``.
+    volcanoes : tuple of (float, float, VolcanoCone)
+        Place and volcano, of all volcanoes on the map.
+    """
+
+    box: tuple[float, float, float, float]
+    land: str
+    frame: str
+    volcanoes: tuple[tuple[float, float, VolcanoCone], ...]
+
+
+def draw_region(
+    bounds: tuple[float, float, float, float], among: Iterable[VolcanoCone] | None = None
+) -> RegionPaths:
+    """Return a map of the surroundings of a frame, as wide as it is high on the ground.
+
+    Parameters
+    ----------
+    bounds : tuple of float
+        West, south, east and north edge of the frame, degrees.
+    among : iterable of VolcanoCone, optional
+        The volcanoes; by default, the whole catalogue.
+    """
+    west, south, east, north = bounds
+    x, y = (west + east) / 2, (south + north) / 2
+    shrink = float(np.cos(np.radians(y)))
+    reach = max(_SURROUNDINGS * (north - south), _SURROUNDINGS * (east - west) * shrink, 2.0)
+    wide = reach / shrink
+    around = (x - wide, max(y - reach, -90.0), x + wide, min(y + reach, 90.0))
+
+    def place(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.stack([(points[:, 0] - x) * shrink, -points[:, 1]], 1)
+
+    land = []
+    for ring in load_schema("land.json")["rings"]:
+        for turn in (-360.0, 0.0, 360.0):
+            part = clip_by_rect(Polygon(np.add(ring, (turn, 0.0))).buffer(0), *around)
+            pieces = [piece for piece in getattr(part, "geoms", [part]) if not piece.is_empty]
+            edges = [np.array(piece.exterior.coords) for piece in pieces if isinstance(piece, Polygon)]
+            land += [_path(place(edge), closed=True, digits=2) for edge in edges]
+    box = np.array([(west, south), (east, south), (east, north), (west, north)])
+    found = []
+    for volcano in volcanoes_inside(Bounds(*around), among):
+        if volcano.longitude is not None and volcano.latitude is not None:
+            away = (volcano.longitude - x + 180) % 360 - 180
+            found.append((away * shrink, -volcano.latitude, volcano))
+    return RegionPaths(
+        (-reach, -around[3], 2 * reach, around[3] - around[1]),
+        "".join(land),
+        _path(place(box), closed=True, digits=2),
+        tuple(found),
+    )
+
+
 def _grow(corners: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return a rectangle of at least 3 degrees, so that it is seen."""
     middle = corners.mean(0)
@@ -99,8 +167,8 @@ def _runs(seen: npt.NDArray[np.bool_]) -> Sequence[slice]:
     return [slice(start, end) for start, end in edges.reshape(-1, 2).tolist()]
 
 
-def _path(points: npt.NDArray[np.float64], *, closed: bool) -> str:
-    steps = points.round(1)
+def _path(points: npt.NDArray[np.float64], *, closed: bool, digits: int = 1) -> str:
+    steps = points.round(digits)
     kept = np.concatenate([[True], (np.diff(steps, axis=0) != 0).any(1)])
     text = "L".join(f"{x:g} {y:g}" for x, y in steps[kept].tolist())
     return f"M{text}{'Z' if closed else ''}"
