@@ -18,11 +18,10 @@ from hephaestus_build.cluster.frame_events import OWN_LOGGER, EventSender, LogFo
 from hephaestus_build.cluster.request_leases import ClusterPace
 from hephaestus_build.cluster.worker_check import (
     WorkerRequirements,
-    find_place,
     find_worker_problem,
 )
 from hephaestus_build.core.errors import FrameBusyError, HephaestusError
-from hephaestus_build.core.machine.limits import read_machine_limits
+from hephaestus_build.core.machine.limits import identify_shared_cores, read_machine_limits
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.download.request_pace import set_request_pace
 from hephaestus_build.operations.batch import build_one_frame
@@ -73,7 +72,7 @@ class FrameTask:
         """Return the settings for this worker, of so many threads: it takes its part of the cores."""
         if self.settings.workers:
             return self.settings
-        frames = max(threads, self.frames_by_place.get(find_place(), 0))
+        frames = max(threads, self.frames_by_place.get(identify_shared_cores(), 0))
         workers = max(1, read_machine_limits().image_workers // frames)
         return self.settings.model_copy(update={"workers": workers})
 

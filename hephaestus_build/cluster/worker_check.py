@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import secrets
 import socket
 from collections.abc import Collection, Iterator, Mapping
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from hephaestus_build import __version__
 from hephaestus_build.core.atomic_io import make_folder, translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.machine.limits import identify_shared_cores
 from hephaestus_build.core.plain_files import read_plain_file
 from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.settings import ENV_PREFIX, Settings, find_setting_origins, load_settings
@@ -182,16 +182,7 @@ async def inspect_worker(requirements: WorkerRequirements) -> WorkerReport:
             f"it did not finish looking at {requirements.settings.data_dir} in {_LOOK_SECONDS:g} s: check "
             f"that file system there"
         )
-    return WorkerReport(problem, find_place())
-
-
-def find_place() -> str:
-    """Return a text that is the same for all processes that share the cores of this machine."""
-    cores = getattr(os, "sched_getaffinity", lambda _: ())(0)
-    with suppress(OSError):
-        groups = Path("/proc/self/cgroup").read_bytes()[: 1 << 16]
-        return hashlib.sha256(repr((socket.gethostname(), sorted(cores), groups)).encode()).hexdigest()
-    return socket.gethostname()
+    return WorkerReport(problem, identify_shared_cores())
 
 
 def find_worker_problem(requirements: WorkerRequirements) -> str:

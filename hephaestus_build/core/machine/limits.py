@@ -10,10 +10,13 @@ on the way from the process's own group to the root counts.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -96,6 +99,15 @@ def read_machine_limits(root: Path = Path("/")) -> MachineLimits:
         machine_memory=memory,
         memory_limit=min(limits, default=None),
     )
+
+
+def identify_shared_cores() -> str:
+    """Return a text that is the same for all processes that share the cores of this machine."""
+    cores = getattr(os, "sched_getaffinity", lambda _: ())(0)
+    with suppress(OSError):
+        groups = Path("/proc/self/cgroup").read_bytes()[: 1 << 16]
+        return hashlib.sha256(repr((socket.gethostname(), sorted(cores), groups)).encode()).hexdigest()
+    return socket.gethostname()
 
 
 def count_usable_cores() -> int:
