@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -47,8 +48,8 @@ def draw_globe(bounds: tuple[float, float, float, float]) -> GlobePaths:
     west, south, east, north = bounds
     centre = (west + east) / 2, (south + north) / 2
     land = []
-    for ring in load_schema("land.json")["rings"]:
-        points, seen = _project(_densify(np.array([*ring, ring[0]], float)), centre)
+    for ring in _land_rings():
+        points, seen = _project(ring, centre)
         if seen.any():
             land.append(_path(_to_limb(points, seen), closed=True))
     along, around = np.linspace(-72, 72, 145), np.linspace(-180, 180, 361)
@@ -124,6 +125,12 @@ def draw_region(
         _path(place(box), closed=True, digits=2),
         tuple(found),
     )
+
+
+@cache
+def _land_rings() -> tuple[npt.NDArray[np.float64], ...]:
+    """Return the outlines of the land, with points close enough to be bent; a site draws thousands of globes."""
+    return tuple(_densify(np.array([*ring, ring[0]], float)) for ring in load_schema("land.json")["rings"])
 
 
 def _grow(corners: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
