@@ -129,7 +129,7 @@ def draw_region(
 
 @cache
 def _land_rings() -> tuple[npt.NDArray[np.float64], ...]:
-    """Return the outlines of the land, with points close enough to be bent; a site draws thousands of globes."""
+    """Return the outlines of the land with points close enough to be bent, for thousands of globes."""
     return tuple(_densify(np.array([*ring, ring[0]], float)) for ring in load_schema("land.json")["rings"])
 
 
