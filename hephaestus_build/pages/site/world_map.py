@@ -14,7 +14,7 @@ WORLD: Box = (-180.0, -80.0, 370.0, 140.0)
 _TILT = radians(12.0)  # of the orbit against the meridians, near the equator
 _LEAST_WIDTH, _MARGIN = 24.0, 0.12
 _WIDEST, _TALLEST = 2.4, 1.6  # proportions of a map
-_FEW = 30  # frames, which have room to be drawn larger than they are
+_FEW = 60  # frames, which have room to be drawn larger than they are
 
 
 @cache
@@ -68,7 +68,7 @@ def enlarge_bounds(bounds: Box, view: Box, frames: int) -> Box:
         Number of frames in it.
     """
     west, south, east, north = bounds
-    least = view[2] / (40 if frames <= _FEW else 130)
+    least = view[2] / (60 if frames <= _FEW else 130)
     wide, tall = max(east - west, least) / 2, max(north - south, least) / 2
     middle = (west + east) / 2, (south + north) / 2
     return middle[0] - wide, middle[1] - tall, middle[0] + wide, middle[1] + tall
