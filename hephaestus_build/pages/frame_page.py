@@ -126,7 +126,9 @@ def make_frame_page(
     owed, accepted = partition_accepted(find_missing_products(known.granules), record.frame, known.accept)
     metres = known.baselines.metres if known.baselines else {}
     satellites = contents.satellites if contents is not None else {}
-    dates = _page_dates(stored, known.granules, metres, satellites)
+    full = {day for name in names for day in Pair.parse(name).dates}
+    drawn = [Pair(row["primary"], row["secondary"]) for row in rows if row["status"] != UNWANTED]
+    dates = _page_dates(drawn, known.granules, metres, satellites, full)
     return FramePage(
         frame=record.frame.id,
         simulated=record.simulated,
@@ -230,13 +232,15 @@ def _number(value: float) -> float | None:
 
 
 def _page_dates(
-    stored: Collection[Pair],
+    pairs: Collection[Pair],
     granules: Mapping[str, Granule],
     metres: Mapping[date, float],
     satellites: Mapping[str, str],
+    full: Collection[date],
 ) -> tuple[PageDate, ...]:
+    """Return all acquisition dates; those in `full` with their provenance."""
     found = []
-    for day in sorted({day for pair in stored for day in pair.dates}):
+    for day in sorted({day for pair in pairs for day in pair.dates}):
         epoch = granules.get(GranuleKey.of_epoch(day))
         words = ""
         if isinstance(epoch, EpochGranule):
@@ -248,7 +252,7 @@ def _page_dates(
                 None if baseline is None else _number(baseline),
                 satellites.get(f"{day:%Y%m%d}", ""),
                 words,
-                tuple(_products(epoch, ("ERA5",))),
+                tuple(_products(epoch, ("ERA5",))) if day in full else (),
             )
         )
     return tuple(found)

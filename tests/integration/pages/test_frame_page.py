@@ -135,6 +135,8 @@ def test_the_newest_pairs_have_pictures_and_an_asked_one_too(whole_cube):
     assert list(with_asked.pictures.pairs) == [everything[0], *newest]
     assert with_asked.shown == everything[0]
     assert [bool(pair.products) for pair in three.pairs if pair.name in everything].count(True) == 3
+    known = {day for pair in three.pairs if pair.name in newest for day in (pair.primary, pair.secondary)}
+    assert {date.day for date in three.dates if date.products} == known
     with pytest.raises(UsageError, match="hephaestus pairs"):
         make_frame_page(record, pair=Pair.parse("19990101_19990113"))
 
