@@ -18,7 +18,13 @@ import msgspec
 from hephaestus_build.core.atomic_io import append_line, encode_json, hash_bytes, write_atomic
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import FRAME_ID_FORMS
-from hephaestus_build.core.plain_files import check_no_links, read_plain_file
+from hephaestus_build.core.plain_files import (
+    check_no_links,
+    is_plain_file,
+    is_real_folder,
+    list_names,
+    read_plain_file,
+)
 from hephaestus_build.pages.site.site_values import FrameDigest
 
 #: The journal.
@@ -31,6 +37,8 @@ _OWN_NAME = re.compile(
     rf"(?:index|benchmark)\.html|status\.json|atom\.xml|frames/(?:{_FRAME})\.html|"
     rf"pictures/(?:{_FRAME})_[0-9]{{8}}_[0-9]{{8}}\.png|volcanoes/[a-z0-9-]{{1,120}}\.html"
 )
+_FOLDERS = ("frames/", "pictures/", "volcanoes/")
+_UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]{12}")
 
 
 class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -182,6 +190,16 @@ class SiteFolder:
                 self.removed += 1
             self._append(_Line(file=name))
             del self._files[name]
+
+    def remove_unfinished(self) -> None:
+        """Remove what a killed run left of files of the site; what else stands here is others'."""
+        for place in ("", *_FOLDERS):
+            folder = self.path / place
+            for name in list_names(folder) if is_real_folder(folder) else []:
+                found = _UNFINISHED.fullmatch(name)
+                own = found and (found[1] == JOURNAL or _OWN_NAME.fullmatch(f"{place}{found[1]}"))
+                if own and is_plain_file(folder, name):
+                    (folder / name).unlink()
 
     def close(self, frames: set[str]) -> None:
         """Write the journal again, with what holds alone."""

@@ -15,7 +15,7 @@ from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import HttpUrl
 from hephaestus_build.cube.discovery import cubes_dir_for
-from hephaestus_build.export.export_lock import check_export_target, exclusive_lock, remove_unfinished_files
+from hephaestus_build.export.export_lock import check_export_target, exclusive_lock
 from hephaestus_build.pages.site.benchmark_page import read_leaderboard, render_benchmark_page
 from hephaestus_build.pages.site.feed import render_feed
 from hephaestus_build.pages.site.index_page import SiteTotals, render_index_page
@@ -117,7 +117,7 @@ def write_site(
     check_export_target(cubes_dir_for(home, frames[0]) / f"{frames[0]}.zarr", folder)
     with translate_os_errors(f"the site in {folder}"), exclusive_lock(folder / "site"):
         target = SiteFolder(folder, simulated=home.is_simulated)
-        remove_unfinished_files(folder)
+        target.remove_unfinished()
         found = write_frames(frames, settings, target, newest, listener or NullListener())
         totals = SiteTotals(home.is_simulated, __version__, utc_text(now or datetime.now(UTC)))
         beside = [(name, what) for name, what in _BESIDE.items() if (folder / name).is_file()]

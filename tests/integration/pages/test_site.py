@@ -165,9 +165,16 @@ def test_a_run_that_is_stopped_is_continued(write, tmp_path, monkeypatch):
             write()
     with (tmp_path / "site" / JOURNAL).open("a") as journal:
         journal.write('{"file": "frames/')  # a line that was cut
+    site = tmp_path / "site"
+    left = [site / f"frames/.{FRAME}.html.0123456789ab", site / ".index.html.0123456789ab"]
+    others = [site / f"cubes/.{FRAME}.html.0123456789ab", site / ".notes.0123456789ab"]
+    (site / "cubes").mkdir()
+    for path in (*left, *others):
+        path.write_text("unfinished")
     assert (tmp_path / "site" / PAGE).is_file()
     done = write()
     assert (done.made, done.failed) == ((), {})
+    assert [path.exists() for path in (*left, *others)] == [False, False, True, True]
     assert (tmp_path / "site" / "index.html").is_file()
 
 
