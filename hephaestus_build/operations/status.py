@@ -29,6 +29,9 @@ from hephaestus_build.pipeline.missing_products import (
 )
 from hephaestus_build.pipeline.upstream_changes import read_upstream_state
 
+#: Problem of a frame of which nothing is finished.
+NOT_BUILT = "not built"
+
 
 @dataclass(frozen=True, repr=False)
 class FrameStatus:
@@ -286,7 +289,7 @@ def _read_frame_status(
     current = frame_store.published_generation()
     if current is None:
         finished = sum(not granule.needs_retry for granule in begun.values())
-        problem = f"not published; {count_of(finished, 'granule')} finished" if finished else "not built"
+        problem = f"not published; {count_of(finished, 'granule')} finished" if finished else NOT_BUILT
         if number := frame_store.unpublished_number():
             problem = (
                 f"generation {number} is complete but not published; `hephaestus repair {frame}` publishes it"

@@ -21,7 +21,7 @@ from hephaestus_build.core.plain_text import utc_text
 from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.operations.run_log import read_last_runs
-from hephaestus_build.operations.status import FrameStatus, read_frame_status
+from hephaestus_build.operations.status import NOT_BUILT, FrameStatus, read_frame_status
 from hephaestus_build.pages import assets
 from hephaestus_build.pages.frame_page import make_frame_page
 from hephaestus_build.pages.frame_record import read_frame_record
@@ -111,7 +111,7 @@ def _write_frame(
     home = settings.for_frame(frame)
     status = read_frame_status(home, frame, runs=runs)
     key = key_of_page(status, newest, _prediction_time(home, frame))
-    digest, failure = folder.digest_of(frame.id, key, lambda one: frame_files(frame.id, one)), ""
+    digest = folder.digest_of(frame.id, key, lambda one: frame_files(frame.id, one))
     if digest is None:
         try:
             with wrap_unexpected_errors(frame), translate_os_errors(f"{frame}: writing its page"):
@@ -119,10 +119,9 @@ def _write_frame(
             folder.keep_digest(frame.id, key, digest)
             done.made.append(frame.id)
         except HephaestusError as error:
-            digest, failure = folder.last_digest(frame.id), str(error)
-            # a frame of which nothing is known yet has no page, which is no failure
-            if status.generation is not None or status.unfinished:
-                done.failed[frame.id] = failure
+            digest = folder.last_digest(frame.id)
+            if status.problem != NOT_BUILT:  # nothing is known of such a frame yet, which is no failure
+                done.failed[frame.id] = str(error)
     page = digest is not None and (folder.path / f"frames/{frame.id}.html").is_file()
     if digest is None:
         digest = digest_by_id(frame)

@@ -152,6 +152,20 @@ def test_the_pages_of_a_frame_that_is_gone_are_removed(write, tmp_path):
     assert FRAME.id not in index
 
 
+def test_a_damaged_record_is_named_and_its_page_of_before_stays(write, data, tmp_path):
+    write()
+    store = (settings_for(data).cubes_dir / f"{FRAME}.zarr").resolve()
+    for place in (store, store.parent):
+        (place / "provenance.json").unlink()  # other generations may hold the same file
+        (place / "provenance.json").write_bytes(b"damaged")
+    done = write()
+    assert FRAME.id in done.failed
+    assert (tmp_path / "site" / PAGE).is_file()
+    [known] = json.loads((tmp_path / "site" / "status.json").read_text())["frames"]
+    assert (known["page"], known["generation"]) == (PAGE, None)
+    assert known["problem"]
+
+
 def test_a_run_that_is_stopped_is_continued(write, tmp_path, monkeypatch):
     class Stopped(BaseException):
         pass
