@@ -4,6 +4,7 @@
 const data = JSON.parse(byId("data").textContent);
 const map = byId("map").querySelector("svg");
 const home = map.getAttribute("viewBox").split(" ").map(Number);
+const marks = map.appendChild(shape("g"));
 let view = [...home];
 
 /** Return a text without case, accents and punctuation. */
@@ -34,12 +35,13 @@ function search() {
   }
   const hits = asked.length ? volcanoes.filter((one) => beginsAll(asked, one.words)) : [];
   byId("volcanoes-found").replaceChildren(...hits.slice(0, 20).map((one) => element("li", {}, element("a", {href: one.page}, one.name))));
+  marks.replaceChildren(...hits.slice(0, 200).map((one) => shape("circle", {class: "cone", cx: one.at[0], cy: -one.at[1]})));
   byId("found").textContent = asked.length
     ? `${count} of ${listed.length} frames, ${hits.length} ${hits.length === 1 ? "volcano" : "volcanoes"}${hits.length > 20 ? ", 20 of them named" : ""}`
     : data.found;
   document.body.dataset.found = String(count);
   if (asked.length && count) showBoxes(listed.filter((one) => one.box && beginsAll(asked, one.words)).map((one) => one.box));
-  else if (!asked.length) show(home);
+  else show(asked.length ? view : home);
 }
 
 function showBoxes(boxes) {
@@ -54,6 +56,7 @@ function showBoxes(boxes) {
 function show(next) {
   view = [...next];
   map.setAttribute("viewBox", view.map((one) => one.toFixed(3)).join(" "));
+  for (const mark of marks.children) mark.setAttribute("r", view[2] / 150);
 }
 
 /** Zoom about a place of the view, given as parts of its width and height. */

@@ -98,12 +98,19 @@ def _script() -> str:
 
 def _data(frames: Sequence[SiteFrame], found: str) -> dict[str, Any]:
     """Return what the script needs beside the markup."""
-    volcanoes = {(one.name, one.slug): None for frame in frames for one in frame.digest.volcanoes}
+    volcanoes = {(one.name, one.slug): one for frame in frames for one in frame.digest.volcanoes}
     places = {key: place for place, key in enumerate(sorted(volcanoes))}
     return {
         "found": found,
         "latency": LATENCY_EDGES,
-        "volcanoes": [{"name": name, "page": f"volcanoes/{slug}.html"} for name, slug in places],
+        "volcanoes": [
+            {
+                "name": name,
+                "page": f"volcanoes/{slug}.html",
+                "at": (volcanoes[name, slug].longitude, volcanoes[name, slug].latitude),
+            }
+            for name, slug in places
+        ],
         "frames": [
             {
                 "frame": frame.frame,

@@ -128,6 +128,7 @@ def test_a_volcano_is_found_by_the_beginnings_of_its_words_without_accents(world
     faded = page.locator(".map polygon.out").count()
     assert faded == 4 - len(shown)
     assert page.url.endswith(f"#find={'%C3%89tn'}")
+    assert page.locator(".map .cone").count() == 1
     page.locator("#search").fill("nowhere at all")
     assert page.locator("tbody tr:visible").count() == 0
     page.locator("#search").fill("")
