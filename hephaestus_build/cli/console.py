@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_type_hints
 
 import typer
@@ -109,7 +110,7 @@ def print_table(
     *,
     numbers: Collection[str] = (),
     folded: Collection[str] = (),
-    marked: Collection[int] = (),
+    styles: Mapping[int, str] = MappingProxyType({}),
 ) -> None:
     """Print a table on standard output: where that is no terminal, one line a row, however long.
 
@@ -126,8 +127,8 @@ def print_table(
         Columns that are set to the right.
     folded : collection of str
         Columns of text.
-    marked : collection of int
-        Rows that a terminal shows in bold.
+    styles : mapping of int to str
+        How a terminal shows rows, by their number: ``bold``, ``yellow``, ``bold red``.
     """
     cells = [[" ".join(str(cell).splitlines()) for cell in row] for row in rows]
     wide = [max(cell_len(text) for text in column) for column in zip(columns, *cells, strict=True)]
@@ -150,7 +151,7 @@ def print_table(
                 no_wrap=name not in folded or not on_terminal,
             )
         for index, row in enumerate(cells):
-            table.add_row(*(row[i] for i in part), style="bold" if index in marked else None)
+            table.add_row(*(row[i] for i in part), style=styles.get(index))
         if number:
             out.print()
         needed = sum(least[index] + _GAP for index in part) - _GAP

@@ -390,7 +390,7 @@ def _print_coverage(found: Coverage) -> None:
         totals.add(len(rows))
         rows.append([part, *_coverage_cells(coverage.total)])
         rows += [[f"  {region}", *_coverage_cells(counts)] for region, counts in coverage.regions.items()]
-    print_table(("part", *numbers), rows, numbers=numbers, marked=totals)
+    print_table(("part", *numbers), rows, numbers=numbers, styles=dict.fromkeys(totals, "bold"))
     unknown = {name for part in found.parts.values() for name, c in part.frames.items() if c.unknown}
     if unknown:
         err.print(

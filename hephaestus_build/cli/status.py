@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -31,6 +32,9 @@ from hephaestus_build.operations.status import (
     list_frames_on_disk,
     read_frame_status,
 )
+
+#: How a frame can stand, and how a terminal shows its line.
+_STYLES = {"failed": "bold red", "owed or stale": "yellow", "whole": ""}
 
 
 def status(
@@ -89,7 +93,12 @@ def _is_simulated(frame: str) -> bool:
 def _print_status(rows: list[FrameStatus]) -> None:
     """Print a line a frame, then what needs attention, a line each."""
     columns = ("frame", "built (UTC)", "newest", "late", "pairs", "owed", "stale", "GB")
-    print_table(columns, map(_status_cells, rows), numbers=columns[3:])
+    styles = {index: style for index, row in enumerate(rows) if (style := _STYLES[_standing(row)])}
+    print_table(columns, map(_status_cells, rows), numbers=columns[3:], styles=styles)
+    if len(rows) > 1:
+        counts = Counter(map(_standing, rows))
+        said = (f"{counts[standing]} {standing}" for standing in _STYLES if counts[standing])
+        out.print(f"{count_of(len(rows), 'frame')}: {', '.join(said)}")
     if simulated := [row.frame for row in rows if row.simulated]:
         out.print(f"simulated: {', '.join(simulated)}")
     if accepted := [f"{len(row.accepted)} of {row.frame}" for row in rows if row.accepted]:
@@ -104,6 +113,13 @@ def _print_status(rows: list[FrameStatus]) -> None:
         for text in _attention_lines(row):
             print_notice(f"{row.frame}: {text}")
         print_owed_notices(row.frame, row.owed)
+
+
+def _standing(row: FrameStatus) -> str:
+    """Return how a frame stands, a key of :data:`_STYLES`."""
+    if row.has_failed:
+        return "failed"
+    return "owed or stale" if row.owed or row.stale else "whole"
 
 
 def _status_cells(row: FrameStatus) -> tuple[str, ...]:

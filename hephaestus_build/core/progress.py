@@ -10,7 +10,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from hephaestus_build.core.plain_text import format_duration
 from hephaestus_build.core.terminal import SPOKEN, PlainConsole, are_steps_shown, is_log_json, utc_now
@@ -160,6 +170,28 @@ class PrefixedListener:
         self._listener.note(text)
 
 
+class _RateColumn(ProgressColumn):
+    """Steps a second over the last half minute; a minute where there are fewer."""
+
+    def render(self, task: Task) -> Text:
+        return Text(format_rate(task.speed), style="progress.data.speed")
+
+
+def format_rate(steps_per_second: float | None) -> str:
+    """Return how fast a stage goes on, in steps a second, or a minute where that is below one.
+
+    Examples
+    --------
+    >>> format_rate(12.34), format_rate(0.05), format_rate(None)
+    ('12.3/s', '3.0/min', '')
+    """
+    if not steps_per_second:
+        return ""
+    if steps_per_second >= 1:
+        return f"{steps_per_second:.1f}/s"
+    return f"{60 * steps_per_second:.1f}/min"
+
+
 class _ListenerGroup:
     """A listener that passes every event on to several."""
 
@@ -202,6 +234,7 @@ def show_progress(console: PlainConsole | None = None, *, quiet: bool = False) -
         TextColumn("{task.description:>24}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
+        _RateColumn(),
         TimeRemainingColumn(),
         console=console,
         disable=not drawn,

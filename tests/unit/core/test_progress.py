@@ -7,7 +7,7 @@ import re
 import pytest
 
 from hephaestus_build.core.plain_text import count_of, format_bytes, format_duration
-from hephaestus_build.core.progress import PrefixedListener, ProgressLines, show_progress
+from hephaestus_build.core.progress import PrefixedListener, ProgressLines, format_rate, show_progress
 
 
 class Clock:
@@ -124,3 +124,13 @@ def test_words_for_numbers() -> None:
         "0 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min",
     ]  # fmt: skip
     assert [format_bytes(n) for n in (0, 999_400, 1e6, 2.5e9)] == ["0.0 kB", "999.4 kB", "1.0 MB", "2.50 GB"]
+
+
+def test_a_rate_is_told_in_the_unit_that_fits() -> None:
+    assert [format_rate(speed) for speed in (None, 0.0, 0.05, 1.0, 12.34)] == [
+        "",
+        "",
+        "3.0/min",
+        "1.0/s",
+        "12.3/s",
+    ]
