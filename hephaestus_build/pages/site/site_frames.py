@@ -173,11 +173,10 @@ def key_of_page(status: FrameStatus, newest: int, predicted: int) -> str:
 
 @cache
 def _hash_assets() -> str:
-    """Return a hash of the templates, styles and scripts."""
+    """Return a hash of the templates, styles and scripts of frames' pages."""
     found = sorted(files(assets).iterdir(), key=lambda one: one.name)
-    return hash_bytes(
-        b"".join(one.read_bytes() for one in found if one.is_file() and not one.name.endswith(".pyc"))
-    )
+    used = [one for one in found if one.is_file() and not one.name.endswith((".py", ".pyc"))]
+    return hash_bytes(b"".join(one.read_bytes() for one in used if not one.name.startswith("site")))
 
 
 def _prediction_time(home: Settings, frame: Frame) -> int:
