@@ -26,9 +26,7 @@ def test_frames_are_counted_by_how_they_stand(data: Path) -> None:
     assert any(line.startswith("2 frames: ") and "1 owed or stale" in line for line in lines), lines
 
 
-def test_what_needs_attention_is_coloured_on_a_terminal(
-    data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_needs_attention_is_coloured_on_a_terminal(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     printed: list[Text] = []
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setattr(console.out, "print", lambda *texts, **_: printed.extend(texts))
