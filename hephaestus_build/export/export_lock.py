@@ -63,8 +63,10 @@ def check_export_target(store: Path, target: Path) -> None:
             f"{target} is a link, as the names of published cubes are, and is never replaced; choose another "
             "--out"
         )
-    place = target.resolve()
-    inside = any(store == part or (part / "zarr.json").is_file() for part in (place, *place.parents))
-    among = GENERATIONS in place.parts or (place.parent / GENERATIONS).exists()
-    if inside or among or place in store.parents:
+    place, home = target.resolve(), store.parent.resolve()
+    inside = any(
+        home / store.name == part or (part / "zarr.json").is_file() for part in (place, *place.parents)
+    )
+    among = GENERATIONS in place.parts or any((part / GENERATIONS).exists() for part in (place, place.parent))
+    if inside or among or place == home:
         raise UsageError(f"{target} is in a cube or among the published ones; choose another --out")

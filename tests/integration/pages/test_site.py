@@ -203,6 +203,18 @@ def test_a_journal_from_elsewhere_removes_nothing_outside(write, tmp_path):
     assert precious.read_text() == "mine"
 
 
+def test_a_site_is_never_written_among_cubes_and_may_stand_above_them(hephaestus, data, monkeypatch):
+    monkeypatch.chdir(data.parent)  # paths are relative there
+    home = f"{data.name}/simulated"
+    words = ("site", "--simulated", "--data-dir", data.name, "--out")
+    code, _, problem = hephaestus(*words, f"{home}/cubes")
+    assert code == 2
+    assert "among the published ones" in problem
+    assert not (data / "simulated/cubes/index.html").exists()
+    assert hephaestus(*words, home)[0] == 0
+    assert (data / "simulated/index.html").is_file()
+
+
 def test_a_link_in_the_folder_is_not_written_through(write, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
