@@ -203,6 +203,8 @@ def read_job_file(path: Path) -> JobFile:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{path}: {reason}; write jobs as in docs/operating.md") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} has no jobs: it needs the key jobs, as in docs/operating.md")
     try:
         return JobFile.model_validate(content)
     except ValidationError as error:

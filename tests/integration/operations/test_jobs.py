@@ -69,8 +69,8 @@ def test_jobs_name_frames_by_id_and_by_volcano(tmp_path: Path) -> None:
         ("pairs: all", "pairs: [", "it is not YAML: expected"),
         ("pairs: all", "timezone: Mars/Base", "line 4: jobs.once.timezone: it is no time zone"),
         ("pairs: all", "at_a_time: 99", "line 4: jobs.once.at_a_time: "),
-        (GOOD, "[1, 2]", "line 1: the file: "),
-        (GOOD, "", "line 1: the file: "),
+        (GOOD, "[1, 2]", "has no jobs: it needs the key jobs"),
+        (GOOD, "", "has no jobs: it needs the key jobs"),
     ],
 )
 def test_what_is_wrong_is_named_by_line_and_key(tmp_path: Path, old: str, new: str, said: str) -> None:
