@@ -183,7 +183,8 @@ def test_the_frame_of_a_killed_worker_goes_on_elsewhere(served, cluster, plain, 
 
 def test_ctrl_c_stops_the_frames_and_leaves_the_cluster(served, cluster, plain, tmp_path):
     options = (*names_of(served), "--data-dir", str(tmp_path / "data"), "--cluster", cluster.address)
-    served.faults.add(RASTER, faults.delay_response(0.3))
+    # long enough for the signal to come before the end on a busy machine
+    served.faults.add(RASTER, faults.delay_response(1.0))
     command = start(*options)
     wait_for_rasters(served, 8)
     command.send_signal(signal.SIGINT)

@@ -72,7 +72,7 @@ def build_paced(
         return [entry for entry in server.log if entry.path.startswith(PORTAL)]
 
 
-@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_all_workers_together_keep_the_pace_while_one_is_killed(tmp_path, workers):
     log = build_paced(tmp_path, workers, frames=4, rate=6.0, connections=3, kill_at=(20,))
     assert most_at_once(log) <= 3
