@@ -1,17 +1,19 @@
-"""Seals: a BLAKE3 hash embedded at the end of a file, by which damage is detected before the file is used.
+"""Seals: a BLAKE3 hash embedded in a file, by which a change is detected before the file is used.
 
-A seal covers all preceding bytes of the file and detects changed bits and truncation. It is a checksum, not a
-signature: anybody can create one.
+A seal covers all preceding bytes of the file (but in XML) and detects changed bits and truncation. It is a
+checksum, not a signature: anybody can create one.
 
 - In a zip archive (checkpoints, ``.npz``) it is the archive's comment, ``hephaestus blake3:<64 digits>``.
 - In a JSON object it is the last member, ``"seal": "blake3:<64 digits>"``.
+- In an XML document without declaration it is the first line, a comment, and covers what follows it.
 
-Sealed files remain valid zip archives and JSON documents for other programs.
+Sealed files remain valid zip archives, JSON and XML documents for other programs.
 """
 
 from __future__ import annotations
 
 import io
+import re
 from typing import Any, BinaryIO
 
 from blake3 import blake3
@@ -21,6 +23,7 @@ from hephaestus_build.core.parsing import parse_json
 _DIGITS = 64
 _COMMENT = b"hephaestus blake3:"
 _MEMBER, _END = b'"seal": "blake3:', b'"}\n'
+_XML_LINE = re.compile(rb"<!-- hephaestus blake3:([0-9a-f]{64}) -->\n")
 #: Signature of a zip archive's end of central directory record, which ends with the comment's length.
 _RECORD = b"PK\x05\x06"
 _RECORD_SIZE = 22
@@ -104,3 +107,15 @@ def parse_hashed_json(content: bytes) -> dict[str, Any]:
         raise ValueError("it is not a JSON object")
     del value["seal"]
     return value
+
+
+def add_xml_hash(text: str) -> bytes:
+    """Return an XML document, without declaration, with its seal."""
+    content = text.encode()
+    return f"<!-- hephaestus blake3:{blake3(content).hexdigest()} -->\n".encode() + content
+
+
+def has_xml_hash(document: bytes) -> bool:
+    """Return whether an XML document has its seal and is as it was sealed."""
+    found = _XML_LINE.match(document)
+    return found is not None and blake3(document[found.end() :]).hexdigest().encode() == found[1]

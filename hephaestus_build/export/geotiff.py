@@ -28,6 +28,7 @@ from rasterio.io import MemoryFile
 
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.concurrency import map_bounded
+from hephaestus_build.core.embedded_hash import add_xml_hash
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.gdal import check_gdal, isolated_gdal_env, wgs84_crs
 from hephaestus_build.core.grid import Grid
@@ -44,7 +45,7 @@ from hephaestus_build.export.geotiff_layers import (
 )
 from hephaestus_build.export.image_stack import image_nodata, layers_in_time, stack_xml
 from hephaestus_build.export.qgis_project import project_xml
-from hephaestus_build.export.sealed_text import seal_xml, write_sealed
+from hephaestus_build.export.sealed_xml import write_sealed
 from hephaestus_build.export.selection import ExportSelection
 
 #: Side of the tiles, pixels.
@@ -202,7 +203,7 @@ def _write_companions(
         source.frame, by_variable, grid, source.is_simulated
     )
     with translate_os_errors(f"{source.frame}: exporting to {target}"):
-        return tuple(path for path, text in written.items() if not write_sealed(path, seal_xml(text)))
+        return tuple(path for path, text in written.items() if not write_sealed(path, add_xml_hash(text)))
 
 
 def _window(source: ExportSelection, box: tuple[float, float, float, float] | None) -> tuple[slice, slice]:
