@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,12 @@ import zarr
 
 from archives import FRAME
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from reader_availability import find_program, import_reader
 from stored_arrays import StoredArray, digest, list_stored_arrays
+
+#: A page, and all that it asks for, says or gets wrong.
+Seen = tuple[Any, list[str]]
+Opener = Callable[..., Seen]
 
 
 @dataclass(frozen=True)
@@ -90,3 +96,35 @@ def _check_that_it_shows_everything(cube: OpenedCube) -> None:
         assert cube.values["insar_difference"][cube.slot(stored=stored)].any() == stored
     assert cube.values["deformation_mask"].any()
     assert np.isfinite(cube.values["primary_date_surface_pressure"]).any()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium."""
+    sync_api = import_reader("playwright.sync_api")
+    chromium = find_program("chromium", "chromium-browser", "google-chrome")
+    with sync_api.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Opener]:
+    """Open an address; return the page and a list of all that it asks for, says or gets wrong."""
+    contexts = []
+
+    def open_page(address: str, width: int = 1280, **options: Any) -> Seen:
+        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        contexts.append(context)
+        page, heard = context.new_page(), []
+        page.on("request", lambda asked: heard.append(asked.url))
+        page.on("requestfailed", lambda asked: heard.append(f"failed: {asked.url}"))
+        page.on("console", lambda said: heard.append(f"{said.type}: {said.text}"))
+        page.on("pageerror", lambda error: heard.append(f"error: {error}"))
+        page.goto(address)
+        return page, heard
+
+    yield open_page
+    for context in contexts:
+        context.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
@@ -23,7 +23,6 @@ from hephaestus_build.pages.frame_record import read_frame_record
 from hephaestus_build.pages.page_data import FramePage, OwedProduct, PagePair
 from hephaestus_build.pages.pictures import Picture, encode_codes, to_base64
 from hephaestus_build.pages.render import render_frame_page
-from reader_availability import find_program, import_reader
 
 Seen = tuple[Any, list[str]]
 Opener = Callable[..., Seen]
@@ -43,16 +42,6 @@ INK = """(canvas) => {
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = import_reader("playwright.sync_api")
-    chromium = find_program("chromium", "chromium-browser", "google-chrome")
-    with sync_api.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-@pytest.fixture(scope="module")
 def made(whole_cube: Path) -> FramePage:
     return make_frame_page(read_frame_record(FRAME.id, settings_for(whole_cube)))
 
@@ -69,25 +58,16 @@ def written(page: FramePage, folder: Path) -> Path:
 
 
 @pytest.fixture
-def opened(browser: Any) -> Iterator[Opener]:
-    """Open an address; return the page and a list of all that it asks for, says or gets wrong."""
-    contexts = []
+def opened(opened: Opener) -> Opener:
+    """Open a page as soon as its script is ready, where it may run."""
 
     def open_page(address: str, width: int = 1280, **options: Any) -> Seen:
-        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
-        contexts.append(context)
-        page, heard = context.new_page(), []
-        page.on("request", lambda asked: heard.append(asked.url))
-        page.on("console", lambda said: heard.append(f"{said.type}: {said.text}"))
-        page.on("pageerror", lambda error: heard.append(f"error: {error}"))
-        page.goto(address)
+        page, heard = opened(address, width, **options)
         if options.get("java_script_enabled", True):
             page.wait_for_function("document.body.dataset.ready")
         return page, heard
 
-    yield open_page
-    for context in contexts:
-        context.close()
+    return open_page
 
 
 def overview(cube: Any, variable: str, name: str) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,20 +16,6 @@ from hephaestus_build.operations.status import FrameStatus
 from hephaestus_build.pages.site.index_page import SiteTotals, render_index_page
 from hephaestus_build.pages.site.site_frames import digest_by_id, site_frame
 from hephaestus_build.pages.site.write_site import write_site
-from reader_availability import find_program, import_reader
-
-Seen = tuple[Any, list[str]]
-Opener = Callable[..., Seen]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = import_reader("playwright.sync_api")
-    chromium = find_program("chromium", "chromium-browser", "google-chrome")
-    with sync_api.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -54,27 +39,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         render_index_page(frames, SiteTotals(False, "1", "2026-11-28T03:00:00Z")), encoding="utf-8"
     )
     return path
-
-
-@pytest.fixture
-def opened(browser: Any) -> Iterator[Opener]:
-    """Open an address; return the page and a list of all that it asks for, says or gets wrong."""
-    contexts = []
-
-    def open_page(address: str, width: int = 1280, **options: Any) -> Seen:
-        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
-        contexts.append(context)
-        page, heard = context.new_page(), []
-        page.on("request", lambda asked: heard.append(asked.url))
-        page.on("requestfailed", lambda asked: heard.append(f"failed: {asked.url}"))
-        page.on("console", lambda said: heard.append(f"{said.type}: {said.text}"))
-        page.on("pageerror", lambda error: heard.append(f"error: {error}"))
-        page.goto(address)
-        return page, heard
-
-    yield open_page
-    for context in contexts:
-        context.close()
 
 
 def colours(page: Any) -> list[str]:
