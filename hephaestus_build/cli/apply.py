@@ -10,6 +10,7 @@ import typer
 
 from hephaestus_build.cli.console import err, print_json, print_table, worst_exit_code
 from hephaestus_build.cli.messages import BuildSummary, print_owed_notices, print_run
+from hephaestus_build.cli.next_commands import carry_data_options
 from hephaestus_build.cli.options import JSON_OPTION
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.extras import check_extra, find_plugins, install_hint
@@ -75,6 +76,7 @@ def _schedule(jobs: Mapping[str, Job], wanted: JobFile) -> Mapping[str, str]:
 
 def _build(name: str, job: Job, *, as_json: bool) -> list[BuildRun]:
     """Build the frames of a job once."""
+    carry_data_options({"simulated": job.simulated, "data_dir": job.data_dir})
     runs, summary = [], BuildSummary()
     with serve_for_frames(job.load_settings(), job.find_frames()) as served, show_progress() as listener:
         for run in build_frames(job.make_requests(), served, listener=listener, at_a_time=job.at_a_time):

@@ -16,16 +16,29 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from hephaestus_build.cli.next_commands import carry_data_options, complete_commands
 from hephaestus_build.core.errors import MissingProductsError
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.settings import Settings, load_settings, local_path
 from hephaestus_build.core.terminal import SPOKEN, PlainConsole, is_log_json, json_text
 
 
-class _ErrorConsole(PlainConsole):
+class _CommandConsole(PlainConsole):
+    """A console of a command: commands that its texts suggest work on the same data."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*map(_complete_text, objects), **options)
+
+
+def _complete_text(printed: Any) -> Any:
+    return complete_commands(printed) if isinstance(printed, str) else printed
+
+
+class _ErrorConsole(_CommandConsole):
     """Standard error; what is printed goes to the log file too, if there is one, or is logged as JSON."""
 
     def print(self, *objects: Any, level: int = logging.INFO, **options: Any) -> None:
+        objects = tuple(map(_complete_text, objects))
         if not is_log_json():
             super().print(*objects, **options)
         if said := " ".join(map(str, objects)).strip():
@@ -33,7 +46,7 @@ class _ErrorConsole(PlainConsole):
 
 
 #: Results go to standard output, everything else to standard error.
-out = PlainConsole(soft_wrap=True)
+out = _CommandConsole(soft_wrap=True)
 err = _ErrorConsole(stderr=True, soft_wrap=True)
 
 _GAP = 2  # blanks between the columns of a table
@@ -55,13 +68,18 @@ _WRAPPER_MARK = "_with_local_paths"
 
 
 def resolve_local_paths(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a command so that ``~`` and variables in its paths are replaced, and addresses refused."""
+    """Wrap a command so that ``~`` and variables in its paths are replaced, and addresses refused.
+
+    The commands that its messages suggest have its options that say which data is meant.
+    """
     if hasattr(command, _WRAPPER_MARK):
         return command
 
     @wraps(command)
     def resolving(**values: Any) -> Any:
-        return command(**{name: resolve(name, value) for name, value in values.items()})
+        found = {name: resolve(name, value) for name, value in values.items()}
+        carry_data_options(found)
+        return command(**found)
 
     def resolve(name: str, value: Any) -> Any:
         if isinstance(value, list | tuple):
@@ -130,7 +148,7 @@ def print_table(
     styles : mapping of int to str
         How a terminal shows rows, by their number: ``bold``, ``yellow``, ``bold red``.
     """
-    cells = [[" ".join(str(cell).splitlines()) for cell in row] for row in rows]
+    cells = [[" ".join(complete_commands(str(cell)).splitlines()) for cell in row] for row in rows]
     wide = [max(cell_len(text) for text in column) for column in zip(columns, *cells, strict=True)]
     least = list(wide)
     width = sum(wide) + _GAP * len(wide)
@@ -173,15 +191,16 @@ def _columns_that_fit(widths: Sequence[int], room: int) -> Iterator[list[int]]:
     yield part
 
 
-def print_fields(title: str, rows: dict[str, Any], to: PlainConsole = out) -> None:
+def print_fields(title: str, rows: dict[str, Any], to: PlainConsole = out, style: str = "bold") -> None:
     """Print names and values as a small table; further lines of a value stand below its first one.
 
-    On a terminal a long value is wrapped between words; elsewhere its lines stay as they are.
+    On a terminal a long value is wrapped between words; elsewhere its lines stay as they are. `style` is how
+    a terminal shows the title.
     """
     width = max(map(len, rows), default=0)
-    to.print(title, style="bold")
+    to.print(title, style=style)
     for name, value in rows.items():
-        lines = str(value).splitlines()
+        lines = complete_commands(str(value)).splitlines()
         if to.file.isatty():  # also where FORCE_COLOR says otherwise
             room = max(to.width - width - 4, _FOLDED_WIDTH)
             lines = [part for line in lines for part in _wrapped(line, room)]

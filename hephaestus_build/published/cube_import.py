@@ -271,7 +271,7 @@ def _check_same_grid(build: Build, published: PublishedCube) -> None:
     raise HephaestusError(
         f"{frame}: {published.cube.label} lies on another grid than the cube here: {theirs.width} x "
         f"{theirs.height} pixels, {east:.4g} columns and {south:.4g} rows off, in place of {mine.width} x "
-        f"{mine.height}; nothing was imported, `hephaestus import` with another --data-dir keeps both"
+        f"{mine.height}; nothing was imported, another --data-dir keeps both"
     )
 
 

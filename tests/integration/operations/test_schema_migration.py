@@ -102,10 +102,10 @@ def test_an_earlier_schema_is_never_called_damage(settings, hephaestus):
     option = ("--data-dir", str(settings.data_dir))
     code, out, said = hephaestus("verify", FRAME, *option)
     assert (code, out) == (0, f"{FRAME}: whole\n")
-    assert f"`hephaestus migrate {FRAME}`" in said
+    assert f"`hephaestus migrate {FRAME} {' '.join(option)}`" in said
     code, out, said = hephaestus("status", *option)
     assert "schema 1.2" in said
-    assert f"migrate {FRAME}` brings it over without downloading anything" in said
+    assert f"migrate {FRAME} {' '.join(option)}` brings it over without downloading anything" in said
     advice = rf"schema 1\.2, this version writes {cube_schema().version}; `hephaestus migrate {FRAME}`"
     with pytest.raises(HephaestusError, match=advice):
         build(BuildRequest(FRAME, pairs="all"), settings)

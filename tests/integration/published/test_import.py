@@ -222,7 +222,13 @@ def test_a_damaged_pair_is_named_left_out_and_owed(damage, published, import_pat
     [owed] = frame["result"]["owed"]
     assert (owed["unit"], owed["outcome"]) == (f"pair/{FIRST}", "corrupt")
     assert err.count("\n") == 1
-    for part in (str(FRAME), f"{FIRST}.{name}", published.name, said, f"`hephaestus build {FRAME}`"):
+    for part in (
+        str(FRAME),
+        f"{FIRST}.{name}",
+        published.name,
+        said,
+        f"`hephaestus build {FRAME} --data-dir",
+    ):
         assert part in err
 
 
@@ -368,7 +374,7 @@ def test_a_frame_is_needed_only_where_nothing_names_it(published, hephaestus, tm
     data = ("--data-dir", str(tmp_path / "data"))
     code, _, err = hephaestus("import", str(unnamed), *data)
     assert code == 2
-    assert f"`hephaestus import {unnamed} FRAME`" in err
+    assert f"`hephaestus import {unnamed} FRAME --data-dir {tmp_path / 'data'}`" in err
     assert hephaestus("import", str(unnamed), FRAME.id, *data)[0] == 0
     code, _, err = hephaestus("import", str(tmp_path / "nowhere"), *data)
     assert (code, "no cube in Zarr format 2" in err) == (2, True)
