@@ -73,6 +73,9 @@ class _LazyCommandGroup(TyperGroup):
         self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]
 
     def invoke(self, ctx: Any) -> Any:
+        from hephaestus_build.cli.next_commands import carry_data_options
+
+        carry_data_options({})  # those of a command before in the same process are gone
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:  # Typer would end without a message
@@ -85,6 +88,14 @@ class _LazyCommandGroup(TyperGroup):
             return super().make_context(*words, **options)
         except Exception as error:
             raise _as_logged(error) from None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, words = super().resolve_command(ctx, args)
+        if command is not None and not ctx.resilient_parsing:
+            from hephaestus_build.cli.degrees import require_one_word
+
+            require_one_word(command.params, words)
+        return name, command, words
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(describe_commands())

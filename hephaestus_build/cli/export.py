@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from hephaestus_build.cli.console import load_command_settings, out, print_json, print_notice
+from hephaestus_build.cli.degrees import parse_degrees
 from hephaestus_build.cli.inspect import DataDirOption
-from hephaestus_build.cli.options import DATE_FORMATS, JSON_OPTION, SimulatedOption, parse_degrees
+from hephaestus_build.cli.options import DATE_FORMATS, JSON_OPTION, SimulatedOption
 from hephaestus_build.cli.shard_selection import select_shard_samples
 from hephaestus_build.core.errors import HephaestusError, UsageError, wrap_unexpected_errors
 from hephaestus_build.core.frame_search import check_bounds
@@ -190,7 +191,7 @@ def _refuse(why: str, **options: object) -> None:
 def _parse_box(text: str | None) -> tuple[float, float, float, float] | None:
     if text is None:
         return None
-    west, south, east, north = parse_degrees("--bbox", text, "W,S,E,N", "13,36,17,39")
+    west, south, east, north = parse_degrees("--bbox", text, "W,S,E,N")
     check_bounds((west, south, east, north))
     return west, south, east, north
 

@@ -12,12 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from hephaestus_build.cli.console import load_command_settings, print_json, print_notice, print_table
+from hephaestus_build.cli.degrees import parse_degrees
 from hephaestus_build.cli.options import (
     JSON_OPTION,
     DataDirOption,
     PublishedOption,
     SimulatedOption,
-    parse_degrees,
 )
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import FoundFrame, find_frames, suggestion
@@ -73,8 +73,8 @@ def frames(
         raise UsageError("--force goes with --update")
     settings = load_command_settings(simulated, data_dir=data_dir)
     code = _update(settings, force=force) if update else 0
-    point = None if near is None else parse_degrees("--near", near, "LAT,LON", "37.75,15.0")
-    box = None if bbox is None else parse_degrees("--bbox", bbox, "W,S,E,N", "13,36,17,39")
+    point = None if near is None else parse_degrees("--near", near, "LAT,LON")
+    box = None if bbox is None else parse_degrees("--bbox", bbox, "W,S,E,N")
     text = " ".join(words or ())
     kept = None if published else read_frame_list(settings)
     if simulated and kept is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
@@ -253,14 +252,3 @@ def select_requested_part(requests: list[BuildRequest], part: str | None) -> lis
     else:
         print_notice(f"part {number} of {count} of {which} is empty: nothing to do")
     return list(chosen)
-
-
-def parse_degrees(option: str, text: str, form: str, example: str) -> tuple[float, ...]:
-    """Return the numbers of an option such as ``37.75,15.0``."""
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != form.count(",") + 1 or not all(map(math.isfinite, numbers)):
-        raise UsageError(f"{option} {text} is not {form} in degrees; write {option} {example}")
-    return numbers

@@ -17,13 +17,13 @@ from hephaestus_build.cli.console import (
     print_notice,
     print_table,
 )
+from hephaestus_build.cli.degrees import parse_degrees
 from hephaestus_build.cli.options import (
     DATE_FORMATS,
     JSON_OPTION,
     DataDirOption,
     SimulatedOption,
     complete_frame,
-    parse_degrees,
 )
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import UsageError, wrap_unexpected_errors
@@ -78,7 +78,7 @@ def timeseries(
         raise UsageError("choose --primary or --all, not both")
     if folder is not None and not as_png:
         raise UsageError("--out is of --png alone")
-    latitude, longitude = parse_degrees("--at", at, "LAT,LON", "37.75,15.0")
+    latitude, longitude = parse_degrees("--at", at, "LAT,LON")
     settings = load_command_settings(simulated, data_dir=data_dir)
     path = find_cube(target, settings)
     with wrap_unexpected_errors(target), show_progress() as listener:
