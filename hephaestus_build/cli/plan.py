@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from hephaestus_build.cli.console import load_command_settings, print_fields, print_json, print_notice
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import typer
+
+from hephaestus_build.cli.console import (
+    load_command_settings,
+    out,
+    print_fields,
+    print_json,
+    print_notice,
+    print_table,
+)
 from hephaestus_build.cli.options import (
     JSON_OPTION,
     AllFramesOption,
@@ -23,13 +35,26 @@ from hephaestus_build.cli.options import (
     require_frames_to_build,
     select_requested_part,
 )
+from hephaestus_build.cli.targets import raise_or_print_error
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import count_of, format_bytes, format_duration
-from hephaestus_build.operations.dataset_plan import DatasetPlan, plan_dataset
+from hephaestus_build.download.request_pace import spacing_of
+from hephaestus_build.operations.dataset_plan import DatasetPlan, FrameOutlook, plan_dataset
 from hephaestus_build.pipeline.build import plan as plan_frame
-from hephaestus_build.pipeline.plan import BuildPlan
+from hephaestus_build.pipeline.plan import BuildPlan, PlanState
 from hephaestus_build.simulation.server.embedded import serve_for_frames
 
 _ASSUMED_BYTES_PER_SECOND = 10e6
+_REFUSED = "refused"
+#: How a frame can stand, and how a terminal shows its line.
+_STYLES: Mapping[str, str] = {
+    PlanState.NEW: "cyan",
+    PlanState.EXTEND: "green",
+    PlanState.OWED: "yellow",
+    PlanState.CURRENT: "dim",
+    _REFUSED: "bold red",
+}
 
 
 def plan(
@@ -53,6 +78,7 @@ def plan(
     With --all or --published it asks no archive, and says what all these frames cost together, from listings
     that were read before, cubes, the registry and ids.
     Simulated frames are asked of an archive that this command serves itself, unless a portal is set.
+    Exits with 1 when an archive refuses one of several frames; the others are planned.
     """
     settings = load_command_settings(
         simulated, data_dir=data_dir, era5=era5, pairs=pairs, variables=variables
@@ -68,19 +94,27 @@ def plan(
         else:
             _print_outlook(outlook)
         return
-    chosen = [request.frame for request in requests]
-    with serve_for_frames(settings, chosen) as served:
-        plans = [plan_frame(request, served) for request in requests]
+    plans: list[BuildPlan] = []
+    refused: list[Frame] = []
+    with serve_for_frames(settings, [request.frame for request in requests]) as served:
+        for request in requests:
+            try:
+                plans.append(plan_frame(request, served))
+            except HephaestusError as error:
+                raise_or_print_error(error, alone=len(requests) == 1)
+                refused.append(request.frame)
     if as_json:
         print_json({"frames": [item.to_json() for item in plans], "outlook": None})
-        return
-    for item in plans:
-        _print_plan(item)
+    elif len(requests) == 1:
+        _print_plan(*plans)
+    elif requests:
+        _print_plans(plans, refused)
+    if refused:
+        raise typer.Exit(1)
 
 
 def _print_plan(plan: BuildPlan) -> None:
     facts = plan.to_json()
-    free = facts["free_bytes"]
     rows = {
         "pairs upstream": facts["listed"],
         f"wanted ({facts['selection']})": facts["wanted"],
@@ -88,43 +122,111 @@ def _print_plan(plan: BuildPlan) -> None:
         "to fetch": facts["to_fetch"],
         **{f"skipped, {reason}": count for reason, count in facts["skipped"].items()},
         "annotated, absent upstream": len(facts["absent"]),
+        **({"owed by earlier builds": count_of(plan.owed_count, "product")} if plan.owed_count else {}),
         "ERA5": f"{count_of(facts['era5_dates'], 'date')} in {count_of(facts['era5_requests'], 'request')}"
         + (f", owed: {facts['era5_problem']}" if facts["era5_problem"] else ""),
         **{f"optional, {name}": count for name, count in facts["optional_products"].items()},
-        "pace": _describe_pace(plan),
-        "download": f"{plan.download_bytes / 1e9:.2f} GB",
-        "disk": f"{plan.disk_bytes / 1e9:.2f} GB"
-        + (f" of {free / 1e9:.2f} GB free" if free is not None else ""),
+        "pace": _describe_pace(plan.portal_requests, plan.connections, plan.requests_per_second),
+        "download": format_bytes(plan.download_bytes),
+        "disk": _describe_disk(plan.disk_bytes, facts["free_bytes"]),
         "sizes from": "the frame's grid" if facts["size_is_exact"] else "a typical frame's grid",
     }
-    print_fields(facts["frame"], rows)
+    print_fields(f"{facts['frame']}: {plan.state}", rows, style=f"bold {_STYLES[plan.state]}")
     for line in plan.file_system:
         print_notice(f"{facts['frame']}: {line}")
 
 
+def _print_plans(plans: Sequence[BuildPlan], refused: Sequence[Frame]) -> None:
+    """Print a line a frame, by what there is to do, then what builds of all of them cost."""
+    columns = ("frame", "state", "wanted", "to fetch", "ERA5", "download", "disk")
+    ordered = sorted(plans, key=lambda plan: list(PlanState).index(plan.state))
+    rows = [_plan_cells(plan) for plan in ordered]
+    rows += [(str(frame), _REFUSED, *"-----") for frame in refused]
+    styles = {number: _STYLES[state] for number, (_, state, *_) in enumerate(rows)}
+    print_table(columns, rows, numbers=columns[2:], styles=styles)
+    title = _count_states(state for _, state, *_ in rows)
+    if not plans:
+        out.print(title, style="bold")
+        return
+    first, disks = plans[0], [plan.manners.free_bytes for plan in plans if plan.manners]
+    totals = {
+        "pairs wanted": sum(len(plan.selection.wanted) for plan in plans),
+        "to fetch": sum(len(plan.pairs_to_fetch) for plan in plans),
+        "pace": _describe_pace(
+            sum(plan.portal_requests for plan in plans), first.connections, first.requests_per_second
+        ),
+        "download": format_bytes(sum(plan.download_bytes for plan in plans)),
+        "disk": _describe_disk(
+            sum(plan.disk_bytes for plan in plans), min((free for free in disks if free), default=None)
+        ),
+    }
+    print_fields(title, totals)
+    for plan in ordered:
+        if plan.era5_problem:
+            print_notice(f"{plan.request.frame}: ERA5 will be owed: {plan.era5_problem}")
+    for line in dict.fromkeys(line for plan in plans for line in plan.file_system):  # of one disk, as a rule
+        print_notice(line)
+
+
+def _count_states(states: Iterable[str]) -> str:
+    counts = Counter(states)
+    said = ", ".join(f"{counts[state]} {state}" for state in _STYLES if counts[state])
+    return f"{count_of(counts.total(), 'frame')}: {said}"
+
+
+def _plan_cells(plan: BuildPlan) -> tuple[str, ...]:
+    return (
+        str(plan.request.frame),
+        plan.state,
+        str(len(plan.selection.wanted)),
+        str(len(plan.pairs_to_fetch)),
+        count_of(len(plan.era5_dates), "date"),
+        format_bytes(plan.download_bytes),
+        format_bytes(plan.disk_bytes),
+    )
+
+
 def _print_outlook(plan: DatasetPlan) -> None:
     facts = plan.to_json()
-    free = f" of {format_bytes(plan.free_bytes)} free" if plan.free_bytes is not None else ""
     transfer = format_duration(plan.download_bytes / _ASSUMED_BYTES_PER_SECOND)
-    rows = {
+    by_state = {state: [item for item in plan.frames if item.state == state] for state in PlanState}
+    found = {state: items for state, items in by_state.items() if items}
+    columns = ("state", "frames", "wanted", "to fetch", "download", "disk")
+    rows = [(state, *_outlook_cells(items)) for state, items in found.items()]
+    styles = {number: _STYLES[state] for number, state in enumerate(found)}
+    print_table(columns, rows, numbers=columns[1:], styles=styles)
+    totals = {
         "pairs wanted": facts["wanted"],
         "counted": f"in the kept listings of {count_of(facts['listed_frames'], 'frame')}, else expected",
         "in cubes already": facts["in_cube"],
         "to fetch": facts["to_fetch"],
-        "pace": _describe_pace(plan),
+        "pace": _describe_pace(plan.portal_requests, plan.connections, plan.requests_per_second),
         "download": f"{format_bytes(plan.download_bytes)}, {transfer} at 10 MB/s; ERA5 comes beside it",
-        "disk": f"{format_bytes(plan.disk_bytes)}{free}",
+        "disk": _describe_disk(plan.disk_bytes, plan.free_bytes),
     }
-    print_fields(count_of(len(plan.frames), "frame"), rows)
+    print_fields(_count_states(item.state for item in plan.frames), totals)
     if plan.free_bytes is not None and plan.disk_bytes > plan.free_bytes:
         print_notice("the disk is too small for all of it; HEPHAESTUS_DATA_DIR names another folder")
 
 
-def _describe_pace(plan: BuildPlan | DatasetPlan) -> str:
+def _outlook_cells(items: Sequence[FrameOutlook]) -> tuple[str, ...]:
+    return (
+        str(len(items)),
+        str(sum(item.wanted for item in items)),
+        str(sum(item.to_fetch.pairs for item in items)),
+        format_bytes(sum(item.to_fetch.download_bytes for item in items)),
+        format_bytes(sum(item.to_fetch.disk_bytes for item in items)),
+    )
+
+
+def _describe_pace(requests: int, connections: int, rate: float | None) -> str:
     """Return how fast the portal may be asked, and what that means for the duration."""
-    wanted = count_of(plan.portal_requests, "request")
-    at_once = f"{plan.connections} at once"
-    if plan.requests_per_second is None or plan.pace_seconds is None:
+    wanted, at_once = count_of(requests, "request"), f"{connections} at once"
+    if rate is None:
         return f"{wanted} to the portal, {at_once}; unlimited per second on this machine"
-    least = format_duration(plan.pace_seconds)
-    return f"{wanted} to the portal, {at_once}, {plan.requests_per_second:g} a second: {least} or more"
+    least = format_duration(requests * spacing_of(rate))
+    return f"{wanted} to the portal, {at_once}, {rate:g} a second: {least} or more"
+
+
+def _describe_disk(needed: int, free: int | None) -> str:
+    return format_bytes(needed) + (f" of {format_bytes(free)} free" if free is not None else "")

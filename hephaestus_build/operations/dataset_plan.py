@@ -17,7 +17,13 @@ from hephaestus_build.download.request_pace import RequestLimits, spacing_of
 from hephaestus_build.operations.status import list_frames_on_disk
 from hephaestus_build.pipeline.frame_cost import FrameCost, expected_cost, expected_pixels
 from hephaestus_build.pipeline.kept.generation_summary import read_summary
-from hephaestus_build.pipeline.plan import REQUESTS_PER_FRAME, REQUESTS_PER_PAIR, BuildRequest, select_pairs
+from hephaestus_build.pipeline.plan import (
+    REQUESTS_PER_FRAME,
+    REQUESTS_PER_PAIR,
+    BuildRequest,
+    PlanState,
+    select_pairs,
+)
 from hephaestus_build.sources.interferograms import InterferogramSource
 from hephaestus_build.sources.selection import open_interferogram_source
 
@@ -45,6 +51,13 @@ class FrameOutlook:
     stored: int
     is_listed: bool
     to_fetch: FrameCost
+
+    @property
+    def state(self) -> PlanState:
+        """How the frame stands, as far as it is known without asking; owed pairs are among those to fetch."""
+        if not self.stored:
+            return PlanState.NEW
+        return PlanState.EXTEND if self.to_fetch.pairs else PlanState.CURRENT
 
     def to_json(self) -> dict[str, Any]:
         """Return the outlook as JSON values."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from enum import StrEnum
 from typing import Any
 
 from hephaestus_build.core.errors import HephaestusError
@@ -121,6 +122,15 @@ def select_pairs(
     return PairSelection(tuple(wanted), unlisted, skipped, choice)
 
 
+class PlanState(StrEnum):
+    """How a frame stands before a build, from what there is to do."""
+
+    NEW = "new"
+    EXTEND = "to extend"
+    OWED = "owed"
+    CURRENT = "up to date"
+
+
 @dataclass(frozen=True, repr=False)
 class BuildPlan:
     """What a build of one frame will do.
@@ -151,6 +161,12 @@ class BuildPlan:
         Requests to the portal at once.
     requests_per_second : float or None
         Requests per second to the portal; None if they are not limited.
+    is_published : bool
+        Whether there is a cube of the frame.
+    new_count : int
+        Number of the pairs and optional products to fetch that no build has asked for, or that have changed.
+    owed_count : int
+        Number of products that earlier builds have asked for in vain.
     """
 
     request: BuildRequest
@@ -165,6 +181,9 @@ class BuildPlan:
     manners: FilesystemManners | None = None
     connections: int = 1
     requests_per_second: float | None = None
+    is_published: bool = False
+    new_count: int = 0
+    owed_count: int = 0
 
     def __repr__(self) -> str:
         wanted, size = len(self.selection.wanted), self.download_bytes / 1e9
@@ -172,6 +191,15 @@ class BuildPlan:
             f"<BuildPlan {self.request.frame}: {len(self.pairs_to_fetch)} of {wanted} pairs to fetch, "
             f"about {size:.2f} GB>"
         )
+
+    @property
+    def state(self) -> PlanState:
+        """How the frame stands."""
+        if not self.is_published:
+            return PlanState.NEW
+        if self.new_count:
+            return PlanState.EXTEND
+        return PlanState.OWED if self.owed_count or self.era5_dates else PlanState.CURRENT
 
     @property
     def pixels_per_image(self) -> int:

@@ -41,6 +41,7 @@ from hephaestus_build.pipeline.kept.last_look import (
     read_last_look,
 )
 from hephaestus_build.pipeline.ledger import Ledger
+from hephaestus_build.pipeline.missing_products import find_missing_products
 from hephaestus_build.pipeline.optional_stage import optional_keys
 from hephaestus_build.pipeline.plan import (
     BuildPlan,
@@ -379,10 +380,13 @@ def make_plan(build: Build) -> BuildPlan:
     missing = ATMOSPHERE.items(build, only=list(map(GranuleKey.of_epoch, days)))
     dates = tuple(key.day for key in missing)
     optional = OPTIONAL.items(build, only=optional_keys(build, coming=selection.wanted))
+    pairs = INTERFEROGRAMS.items(build)
+    granules = build.ledger.snapshot()
+    owed = {key for key, granule in granules.items() if granule.needs_retry}
     return BuildPlan(
         request=context.request,
         selection=selection,
-        pairs_to_fetch=tuple(key.pair for key in INTERFEROGRAMS.items(build)),
+        pairs_to_fetch=tuple(key.pair for key in pairs),
         era5_dates=dates,
         era5_request_count=context.era5.count_requests(filter(None, map(context.era5_hour, dates))),
         era5_problem=_atmosphere_problem(context),
@@ -392,6 +396,9 @@ def make_plan(build: Build) -> BuildPlan:
         manners=probe_filesystem(context.store.published_link.parent),
         connections=context.settings.connections_allowed,
         requests_per_second=RequestLimits(context.settings).rate_of(context.settings.licsar_url),
+        is_published=context.previous is not None,
+        new_count=sum(key not in owed for key in (*pairs, *optional)),
+        owed_count=len(find_missing_products(granules)),
     )
 
 
@@ -444,6 +451,6 @@ def _check_simulated_apart(context: BuildContext) -> None:
         )
     if settings.is_simulated and not context.is_simulated:
         raise HephaestusError(
-            f"{archive} does not say that its data of this frame is simulated; `hephaestus build {frame}` "
-            f"builds it among the real cubes"
+            f"{archive} does not say that its data of this frame is simulated; leave out --simulated, and "
+            f"it is built among the real cubes"
         )

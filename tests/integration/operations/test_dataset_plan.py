@@ -52,6 +52,7 @@ def test_the_published_data_set_is_planned_offline(hephaestus: Command, tmp_path
     code, out, err = hephaestus("plan", "--all", *data)
     assert code == 0
     assert "4 a second: 4 h 1" in out
+    assert "\n38 frames: 38 new\n" in out
     assert ("the disk is too small" in err) == (whole["free_bytes"] < whole["disk_bytes"])
 
 
@@ -74,6 +75,7 @@ def test_kept_listings_and_cubes_count(
     assert [item["frame"] for item in known["frames"]] == [frame]
     assert (known["wanted"], known["in_cube"], known["to_fetch"]) == (pairs, pairs, 0)
     assert known["listed_frames"] == 1
+    assert "1 frame: 1 up to date\n" in hephaestus("plan", *data)[1]
     assert known["download_bytes"] == 0
     assert known["requests_per_second"] is None  # loopback
     first = min(pair.primary for pair in upstream.archive.pairs(frame))
