@@ -27,7 +27,7 @@ def require_one_word(parameters: Iterable[Any], words: Sequence[str]) -> None:
 
     Parameters
     ----------
-    parameters : iterable of click.Parameter
+    parameters : iterable
         The parameters of the command.
     words : sequence of str
         What the user typed after the command.

@@ -11,6 +11,7 @@ import pytest
 
 from archives import FRAME
 from hephaestus_build.cli.next_commands import carry_data_options, complete_commands
+from hephaestus_build.core.terminal import stop_logging_to_file
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -65,4 +66,5 @@ def test_results_and_notices_and_the_log_are_completed(hephaestus: Command, fold
         said = hephaestus(*words, "--data-dir", str(folder), "--log-file", str(log))[2]
         options = [*words[1:], "--data-dir", shlex.quote(str(folder))]
         assert f"`hephaestus build FRAME {' '.join(options)}`" in said
+    stop_logging_to_file()
     assert f"`hephaestus build FRAME --simulated --data-dir '{folder}'`" in log.read_text()
