@@ -10,7 +10,7 @@ import typer
 from hephaestus_build.cli.console import load_command_settings, out, print_json, print_notice
 from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, SimulatedOption
 from hephaestus_build.cli.targets import select_frames_of_kind
-from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import show_progress
 from hephaestus_build.core.web_address import parse_url_setting
@@ -34,6 +34,18 @@ def site(
         Path | None,
         typer.Option(help="Folder with leaderboard.csv of `benchmark tables --out`, for a page of it."),
     ] = None,
+    full_resolution: Annotated[
+        bool,
+        typer.Option(
+            "--full-resolution",
+            help="Show each pair at full resolution too, read from its cube. Fetches scripts from npm's "
+            "registry once.",
+        ),
+    ] = False,
+    cubes_url: Annotated[
+        str | None,
+        typer.Option(help="Address of the folder of cubes, for that. Default: cubes/ beside index.html."),
+    ] = None,
     simulated: SimulatedOption = False,
     data_dir: DataDirOption = None,
     as_json: bool = JSON_OPTION,
@@ -42,11 +54,15 @@ def site(
 
     It has a map of all frames by latency or owed products, a search by volcano, a page of each frame and of
     each volcano, what is new, an Atom feed, and status.json for programs. Only what has changed is made
-    again. Exits with 1 if the page of a frame cannot be made; all others are written.
+    again. Exits with 1 if the page of a frame, or full resolution, cannot be had; all else is written.
     """
+    from hephaestus_build.pages.site.full_resolution import CUBES_BESIDE, parse_cubes_url
     from hephaestus_build.pages.site.write_site import ALL_PAIRS, write_site
 
     base = parse_url_setting(base_url, "--base-url") if base_url else None
+    if cubes_url and not full_resolution:
+        raise UsageError("--cubes-url says where --full-resolution reads cubes: give both")
+    cubes = parse_cubes_url(cubes_url) if cubes_url else None
     settings = load_command_settings(simulated, data_dir=data_dir)
     chosen, home = select_frames_of_kind(None, settings)
     if not chosen:
@@ -61,10 +77,19 @@ def site(
             base=base,
             newest=newest or ALL_PAIRS,
             benchmark=benchmark,
+            full_resolution=full_resolution,
+            cubes=cubes,
             listener=listener,
         )
     for problem in done.failed.values():
         print_notice(problem)
+    if done.left_out:
+        print_notice(done.left_out)
+    elif full_resolution and cubes is None and not (folder / CUBES_BESIDE).is_dir():
+        print_notice(
+            f"full resolution reads {folder / CUBES_BESIDE}, which is not there: copy the cubes to it "
+            "(rsync -aL), or say with --cubes-url where they are served"
+        )
     for name in done.foreign:
         print_notice(f"{folder / name} is no longer part of the site, but was changed by somebody: it stays")
     if as_json:
@@ -78,6 +103,7 @@ def site(
                 "written": done.written,
                 "kept": done.kept,
                 "removed": done.removed,
+                "full_resolution": done.full_resolution,
                 "failed": [{"frame": frame, "reason": text} for frame, text in done.failed.items()],
             }
         )
@@ -89,5 +115,5 @@ def site(
             f"{count_of(done.written, 'file')} written, {done.removed} removed",
             soft_wrap=True,
         )
-    if done.failed:
+    if done.failed or done.left_out:
         raise typer.Exit(1)

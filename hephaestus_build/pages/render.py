@@ -28,7 +28,7 @@ from hephaestus_build.pages.pictures import Picture
 SCRIPTS = ("decode_png.js", "elements.js", "panels.js", "network.js", "series.js", "page.js")
 
 
-def render_frame_page(page: FramePage, navigation: Markup | None = None) -> str:
+def render_frame_page(page: FramePage, navigation: Markup | None = None, full: str = "") -> str:
     """Return the page of a frame as HTML.
 
     Parameters
@@ -37,6 +37,8 @@ def render_frame_page(page: FramePage, navigation: Markup | None = None) -> str:
         What it shows.
     navigation : Markup, optional
         Links to other pages, at its top, where the page is part of a site.
+    full : str
+        Address of what shows a pair at full resolution, with parameters after its ``#``; empty without.
     """
     style = read_asset("page.css")
     if page.pictures is not None:
@@ -57,7 +59,7 @@ def render_frame_page(page: FramePage, navigation: Markup | None = None) -> str:
         volcanoes=list_volcanoes(page, 12) or "no volcano of the catalogue in this frame",
         vitals=render_vitals(page),
         maps=_map(page),
-        viewer=join(_viewer(page), _network(page)),
+        viewer=join(_viewer(page, full), _network(page)),
         columns="" if page.pictures is not None else "single",
         pair_cards=render_pair_cards(page),
         frame_cards=render_frame_cards(page),
@@ -155,7 +157,7 @@ def _degrees(value: float, letters: str) -> str:
     return f"{abs(value):.1f}° {letters[value < 0]}"
 
 
-def _viewer(page: FramePage) -> Markup:
+def _viewer(page: FramePage, full: str) -> Markup:
     pictures = page.pictures
     if pictures is None:
         words = "No interferogram is stored yet, so there are no pictures."
@@ -178,14 +180,14 @@ def _viewer(page: FramePage) -> Markup:
         probability_key=join(" ", dot, " ", tag("kbd", "P"), " probability") if predicted else "",
         probability_toggle=toggle if predicted else "",
         shape="six" if predicted else "five",
-        panels=_panels(page, pictures, predicted),
+        panels=_panels(page, pictures, predicted, full),
         last=len(names) - 1,
         place=names.index(page.shown),
         scale_note=_scale_note(page, pictures),
     )
 
 
-def _panels(page: FramePage, pictures: FramePictures, predicted: bool) -> Markup:
+def _panels(page: FramePage, pictures: FramePictures, predicted: bool, full: str) -> Markup:
     shown = pictures.pairs[page.shown]
     vapour = [float(edge) for edge in pictures.vapour_range] if pictures.vapour_range else None
     low, high = (f"{edge:.0f}" for edge in vapour) if vapour else ("", "")
@@ -193,8 +195,8 @@ def _panels(page: FramePage, pictures: FramePictures, predicted: bool) -> Markup
     unit = " kg m⁻²"
     stamp = tag("span", "SIMULATED", class_="stamp") if page.simulated else ""
     panels = [
-        _panel("phase", "Wrapped phase", "−π", "π", shown.phase, stamp),
-        _panel("coherence", "Coherence", "0", "1", shown.coherence),
+        _panel("phase", "Wrapped phase", "−π", "π", shown.phase, stamp, full),
+        _panel("coherence", "Coherence", "0", "1", shown.coherence, full=full),
         _panel("height", "Height", bottom, top, pictures.relief),
         _panel("primary", "Water vapour", low, high + unit if high else "", None),
         _panel("secondary", "Water vapour", low, high + unit if high else "", None),
@@ -204,10 +206,15 @@ def _panels(page: FramePage, pictures: FramePictures, predicted: bool) -> Markup
     return join(*panels)
 
 
-def _panel(name: str, title: str, low: str, high: str, picture: Picture | None, stamp: object = "") -> Markup:
+def _panel(
+    name: str, title: str, low: str, high: str, picture: Picture | None, stamp: object = "", full: str = ""
+) -> Markup:
     """Return a panel, with its picture where one stands in the page without a script."""
+    link = tag("a", "full resolution", href=f"{full}&layer={name}", class_="full") if full else ""
     source = Markup(f'src="data:image/png;base64,{picture.png}"') if picture else Markup("hidden")
-    return fill_template("panel.html", name=name, title=title, low=low, high=high, source=source, stamp=stamp)
+    return fill_template(
+        "panel.html", name=name, title=title, low=low, high=high, source=source, stamp=stamp, full=link
+    )
 
 
 def _scale_note(page: FramePage, pictures: FramePictures) -> str:

@@ -59,6 +59,7 @@ LEFT_OUT = {
     "trains, or needs what was trained": 31,
     "serves until it is stopped": 3,  # test_archives_are_served_as_pages_say runs them
     "is part of a script that is not run": 2,
+    "asks the npm registry": 1,  # tests/integration/pages/test_full_resolution.py
 }
 #: Other programs that lines of the shell run, and why they are not run here; :data:`PLAIN` ones are.
 OTHER_PROGRAMS = {
@@ -212,6 +213,8 @@ def why_left_out(words: list[str]) -> str:
         return "trains, or needs what was trained"
     if words[:2] == ["archive", "serve"]:
         return "serves until it is stopped"
+    if "--full-resolution" in words:
+        return "asks the npm registry"
     if any(word.startswith("$") for word in words):
         return "is part of a script that is not run"
     if words == ["plan", "Colima"]:  # refused before any archive is asked

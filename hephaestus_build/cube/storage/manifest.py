@@ -20,7 +20,16 @@ _Objects = dict[str, tuple[_Hash, Annotated[int, msgspec.Meta(ge=0)]]]
 
 def encode_manifest(objects: Mapping[str, list[Any]]) -> bytes:
     """Return the manifest of `objects`, a mapping of path to [BLAKE3 hash, size in bytes]."""
-    return _with_hash(encode_json(dict(sorted(objects.items()))))
+    return _with_hash(_encode_objects(objects))
+
+
+def hash_objects(objects: Mapping[str, list[Any]]) -> str:
+    """Return the hash of a list of objects that stands in its manifest, and names the content of a cube."""
+    return hash_bytes(_encode_objects(objects))
+
+
+def _encode_objects(objects: Mapping[str, list[Any]]) -> bytes:
+    return encode_json(dict(sorted(objects.items())))
 
 
 def _with_hash(listed: bytes) -> bytes:

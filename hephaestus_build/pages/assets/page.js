@@ -45,6 +45,7 @@ async function choosePair(pair) {
   byId("pair-facts").textContent = pairFacts(pair);
   document.body.dataset.pair = pair.name;
   showExpert(pair);
+  linkFullResolution(pair);
   showProvenance(pair);
   const found = pictures[pair.name];
   const missing = "No picture of this pair in this page";
@@ -88,6 +89,16 @@ function pairFacts(pair) {
   if (pair.alignment) facts.push(pair.alignment === "identical" ? "on the frame's grid as served" : `${pair.alignment} to the frame's grid`);
   if (pair.status !== "stored") facts.push(pair.status === "gone" ? "no longer listed by the archive" : pair.status);
   return facts.join(" \u00b7 ");
+}
+
+/** Let the links to full resolution, of which a page of a site has some, lead to a pair. */
+function linkFullResolution(pair) {
+  for (const link of document.querySelectorAll("a.full")) {
+    const asked = new URLSearchParams(link.hash.slice(1));
+    asked.set("pair", pair.name);
+    link.hash = asked;
+    link.hidden = !["stored", "gone"].includes(pair.status);
+  }
 }
 
 function showExpert(pair) {

@@ -26,14 +26,15 @@ def site_style() -> str:
 
 def page_policy(style: str, script: str = "") -> str:
     """Return the policy of a page: its own style and script, and pictures of the site alone."""
-    scripts = f"script-src {_hashed(script)}; " if script else ""
+    scripts = f"script-src {hash_source(script)}; " if script else ""
     return (
-        f"default-src 'none'; img-src data: 'self' file:; style-src {_hashed(style)}; {scripts}"
+        f"default-src 'none'; img-src data: 'self' file:; style-src {hash_source(style)}; {scripts}"
         "base-uri 'none'; form-action 'none'"
     )
 
 
-def _hashed(text: str) -> str:
+def hash_source(text: str) -> str:
+    """Return how a content security policy names an inline script or style."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
@@ -42,15 +43,15 @@ def simulated_badge(*, simulated: bool) -> Markup:
     return tag("span", "SIMULATED", class_="badge") if simulated else Markup("")
 
 
-def render_credits(*, simulated: bool) -> Markup:
-    """Return whom to credit for what the site draws; each page of a frame has the licences of its data."""
+def render_credits(*, simulated: bool, coastlines: bool = True) -> Markup:
+    """Return whom to credit for what a page draws; each page of a frame has the licences of its data."""
     said = (
         tag("p", "SIMULATED: nothing on this page was seen by a satellite.", class_="alarm")
         if simulated
         else tag("p", "Each frame's page says whom to credit for its data, and under which licence.")
     )
-    drawn = "Coastlines: Natural Earth, public domain. Colours: Scientific colour maps by Fabio Crameri, MIT."
-    return join(said, tag("p", drawn))
+    land = "Coastlines: Natural Earth, public domain. " if coastlines else ""
+    return join(said, tag("p", f"{land}Colours: Scientific colour maps by Fabio Crameri, MIT."))
 
 
 def name_volcanoes(frame: SiteFrame, most: int) -> str:

@@ -24,6 +24,7 @@ from hephaestus_build.core.plain_files import (
     is_real_folder,
     list_names,
     read_plain_file,
+    walk_files,
 )
 from hephaestus_build.pages.site.site_values import FrameDigest
 
@@ -34,8 +35,9 @@ _MAX_BYTES = 1 << 30
 _FRAME = "|".join(form.plain_pattern for form in FRAME_ID_FORMS)
 #: Names that a site writes; the journal may come from elsewhere.
 _OWN_NAME = re.compile(
-    rf"(?:index|benchmark)\.html|status\.json|atom\.xml|frames/(?:{_FRAME})\.html|"
-    rf"pictures/(?:{_FRAME})_[0-9]{{8}}_[0-9]{{8}}\.png|volcanoes/[a-z0-9-]{{1,120}}\.html"
+    rf"(?:index|benchmark|full)\.html|status\.json|atom\.xml|frames/(?:{_FRAME})\.html|"
+    rf"pictures/(?:{_FRAME})_[0-9]{{8}}_[0-9]{{8}}\.png|volcanoes/[a-z0-9-]{{1,120}}\.html|"
+    r"vendor/[a-z0-9.-]{1,80}/(?:LICENSE|(?:dist|esm)/(?:[a-z0-9_-]{1,40}/){0,3}[A-Za-z0-9_-]{1,80}\.js)"
 )
 _FOLDERS = ("frames/", "pictures/", "volcanoes/")
 _UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]{12}")
@@ -193,7 +195,11 @@ class SiteFolder:
 
     def remove_unfinished(self) -> None:
         """Remove what a killed run left of files of the site; what else stands here is others'."""
-        for place in ("", *_FOLDERS):
+        vendor = self.path / "vendor"
+        inner = (
+            {name.rpartition("/")[0] for name, _ in walk_files(vendor)} if is_real_folder(vendor) else set()
+        )
+        for place in ("", *_FOLDERS, *(f"vendor/{name}/" for name in sorted(inner))):
             folder = self.path / place
             for name in list_names(folder) if is_real_folder(folder) else []:
                 found = _UNFINISHED.fullmatch(name)

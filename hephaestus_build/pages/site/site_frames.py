@@ -20,13 +20,17 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import utc_text
 from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.core.settings import Settings
+from hephaestus_build.cube.storage.generations import Generation
+from hephaestus_build.cube.storage.manifest import hash_objects
 from hephaestus_build.operations.run_log import read_last_runs
 from hephaestus_build.operations.status import NOT_BUILT, FrameStatus, read_frame_status
 from hephaestus_build.pages import assets
 from hephaestus_build.pages.frame_page import make_frame_page
 from hephaestus_build.pages.frame_record import read_frame_record
 from hephaestus_build.pages.markup import tag
+from hephaestus_build.pages.page_data import FramePage
 from hephaestus_build.pages.render import render_frame_page
+from hephaestus_build.pages.site.full_resolution import FULL_PAGE
 from hephaestus_build.pages.site.page_parts import picture_path
 from hephaestus_build.pages.site.site_folder import SiteFolder
 from hephaestus_build.pages.site.site_values import FrameDigest, SiteFrame, SiteVolcano, digest_page
@@ -65,7 +69,13 @@ class WrittenFrames:
 
 
 def write_frames(
-    chosen: Sequence[Frame], settings: Settings, folder: SiteFolder, newest: int, listener: ProgressListener
+    chosen: Sequence[Frame],
+    settings: Settings,
+    folder: SiteFolder,
+    newest: int,
+    listener: ProgressListener,
+    *,
+    full: bool = False,
 ) -> WrittenFrames:
     """Write the pages of the frames that have changed.
 
@@ -81,13 +91,15 @@ def write_frames(
         Number of the newest pairs that have pictures in a page.
     listener : ProgressListener
         Is told of the progress.
+    full : bool
+        Whether pages lead to their pairs at full resolution.
     """
     done = WrittenFrames()
     runs = read_last_runs(settings.data_dir)
     listener.stage("pages", len(chosen))
 
     def write(frame: Frame) -> SiteFrame:
-        found = _write_frame(frame, settings, folder, newest, runs, done)
+        found = _write_frame(frame, settings, folder, newest, runs, done, full)
         listener.advance("pages")
         return found
 
@@ -107,15 +119,16 @@ def _write_frame(
     newest: int,
     runs: Mapping[str, Mapping[str, Any]],
     done: WrittenFrames,
+    full: bool,
 ) -> SiteFrame:
     home = settings.for_frame(frame)
     status = read_frame_status(home, frame, runs=runs)
-    key = key_of_page(status, newest, _prediction_time(home, frame))
+    key = key_of_page(status, newest, _prediction_time(home, frame), full=full)
     digest = folder.digest_of(frame.id, key, lambda one: frame_files(frame.id, one))
     if digest is None:
         try:
             with wrap_unexpected_errors(frame), translate_os_errors(f"{frame}: writing its page"):
-                digest = _make_page(frame, home, folder, newest)
+                digest = _make_page(frame, home, folder, newest, full)
             folder.keep_digest(frame.id, key, digest)
             done.made.append(frame.id)
         except HephaestusError as error:
@@ -130,16 +143,19 @@ def _write_frame(
     return site_frame(frame, status, digest, page=page)
 
 
-def _make_page(frame: Frame, home: Settings, folder: SiteFolder, newest: int) -> FrameDigest:
+def _make_page(frame: Frame, home: Settings, folder: SiteFolder, newest: int, full: bool) -> FrameDigest:
     """Write the page of a frame and the pictures of its newest pairs."""
-    page = make_frame_page(read_frame_record(frame.id, home), newest=newest, most=PICTURE_CHARACTERS)
+    record = read_frame_record(frame.id, home)
+    page = make_frame_page(record, newest=newest, most=PICTURE_CHARACTERS)
     digest = digest_page(page)
     if digest.bounds is None:
         known = digest_by_id(frame)
         digest = FrameDigest(bounds=known.bounds, approximate=True, volcanoes=known.volcanoes)
     links = [tag("a", "All frames", href="../index.html")]
     links += [tag("a", one.name, href=f"../volcanoes/{one.slug}.html") for one in digest.volcanoes[:8]]
-    content = render_frame_page(page, navigation=tag("nav", *links, aria_label="Site"))
+    generation = record.known.generation
+    address = full_address(page, generation) if full and generation is not None else ""
+    content = render_frame_page(page, tag("nav", *links, aria_label="Site"), address)
     for name in digest.pictured:
         assert page.pictures is not None
         picture = base64.b64decode(page.pictures.pairs[name].phase.png)
@@ -148,12 +164,21 @@ def _make_page(frame: Frame, home: Settings, folder: SiteFolder, newest: int) ->
     return digest
 
 
+def full_address(page: FramePage, generation: Generation) -> str:
+    """Return where the page of a frame leads for the shown pair at full resolution.
+
+    The hash of the manifest says which publication the page was made of.
+    """
+    made_of = hash_objects(generation.read_manifest())
+    return f"../{FULL_PAGE}#frame={page.frame}&pair={page.shown}&as={made_of}"
+
+
 def frame_files(frame: str, digest: FrameDigest) -> list[str]:
     """Return the files of a frame in the site."""
     return [f"frames/{frame}.html", *(picture_path(frame, name) for name in digest.pictured)]
 
 
-def key_of_page(status: FrameStatus, newest: int, predicted: int) -> str:
+def key_of_page(status: FrameStatus, newest: int, predicted: int, *, full: bool = False) -> str:
     """Return what a page is made from, as a hash: the frame's generation and state, and this program.
 
     Parameters
@@ -164,10 +189,12 @@ def key_of_page(status: FrameStatus, newest: int, predicted: int) -> str:
         Number of the newest pairs that have pictures.
     predicted : int
         Time of a model's maps of the frame; 0 without any.
+    full : bool
+        Whether it leads to its pairs at full resolution.
     """
     values = {name: value for name, value in status.to_json().items() if name in _FOLLOWED}
     begun = status.unfinished if status.generation is None else 0
-    made_with = (_FORM, __version__, _hash_assets(), newest, PICTURE_CHARACTERS)
+    made_with = (_FORM, __version__, _hash_assets(), newest, PICTURE_CHARACTERS, full)
     return hash_bytes(encode_json([values, begun, predicted, made_with], order="deterministic"))
 
 

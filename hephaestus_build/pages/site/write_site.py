@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hephaestus_build import __version__
 from hephaestus_build.core.atomic_io import translate_os_errors
+from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import utc_text
 from hephaestus_build.core.progress import NullListener, ProgressListener
@@ -18,6 +19,7 @@ from hephaestus_build.cube.discovery import cubes_dir_for
 from hephaestus_build.export.export_lock import check_export_target, exclusive_lock
 from hephaestus_build.pages.site.benchmark_page import read_leaderboard, render_benchmark_page
 from hephaestus_build.pages.site.feed import render_feed
+from hephaestus_build.pages.site.full_resolution import FULL_PAGE, fetch_scripts, render_full_page
 from hephaestus_build.pages.site.index_page import SiteTotals, render_index_page
 from hephaestus_build.pages.site.site_folder import SiteFolder
 from hephaestus_build.pages.site.site_frames import write_frames
@@ -60,6 +62,10 @@ class WrittenSite:
         Why the page of a frame could not be made, by frame.
     foreign : tuple of str
         Files of before that somebody has changed, and that were therefore not removed.
+    full_resolution : bool
+        Whether its pages show pairs at full resolution.
+    left_out : str
+        Why they do not, where that was asked for.
     """
 
     folder: Path
@@ -72,6 +78,8 @@ class WrittenSite:
     removed: int
     failed: Mapping[str, str]
     foreign: tuple[str, ...]
+    full_resolution: bool = False
+    left_out: str = ""
 
 
 def write_site(
@@ -82,6 +90,8 @@ def write_site(
     base: HttpUrl | None = None,
     newest: int = ALL_PAIRS,
     benchmark: Path | None = None,
+    full_resolution: bool = False,
+    cubes: HttpUrl | None = None,
     listener: ProgressListener | None = None,
     now: datetime | None = None,
 ) -> WrittenSite:
@@ -101,6 +111,11 @@ def write_site(
         Number of the newest pairs that have pictures in the page of a frame.
     benchmark : pathlib.Path, optional
         Folder with ``leaderboard.csv``, which becomes ``benchmark.html``.
+    full_resolution : bool
+        Whether pages show pairs at full resolution, with scripts from the npm registry. Where these cannot be
+        had, it is left out.
+    cubes : HttpUrl, optional
+        Address of the folder of the cubes, for full resolution; by default ``cubes`` in the site.
     listener : ProgressListener, optional
         Is told of the progress.
     now : datetime, optional
@@ -118,10 +133,12 @@ def write_site(
     with translate_os_errors(f"the site in {folder}"), exclusive_lock(folder / "site"):
         target = SiteFolder(folder, simulated=home.is_simulated)
         target.remove_unfinished()
-        found = write_frames(frames, settings, target, newest, listener or NullListener())
+        files, left_out = _full_resolution_files(home, cubes) if full_resolution else ({}, "")
+        found = write_frames(
+            frames, settings, target, newest, listener or NullListener(), full=FULL_PAGE in files
+        )
         totals = SiteTotals(home.is_simulated, __version__, utc_text(now or datetime.now(UTC)))
         beside = [(name, what) for name, what in _BESIDE.items() if (folder / name).is_file()]
-        files: dict[str, bytes] = {}
         if benchmark is not None:
             table = render_benchmark_page(read_leaderboard(benchmark), totals)
             files["benchmark.html"] = table.encode()
@@ -144,5 +161,15 @@ def write_site(
         target.close({frame.frame for frame in found.frames})
     return WrittenSite(
         folder, totals.simulated, len(found.frames), len(volcanoes), tuple(found.made), target.written,
-        target.kept, target.removed, found.failed, foreign,
+        target.kept, target.removed, found.failed, foreign, FULL_PAGE in files, left_out,
     )  # fmt: skip
+
+
+def _full_resolution_files(home: Settings, cubes: HttpUrl | None) -> tuple[dict[str, bytes], str]:
+    """Return the page of full resolution and its scripts by their paths, or why they cannot be had."""
+    try:
+        scripts = fetch_scripts(home)
+    except HephaestusError as error:
+        return {}, str(error)
+    page = render_full_page(cubes, simulated=home.is_simulated, version=__version__)
+    return {**scripts, FULL_PAGE: page.encode()}, ""
