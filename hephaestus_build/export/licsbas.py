@@ -96,7 +96,8 @@ def export_licsbas(
     files = write_layers(source, layers, folder, whole, force=force, threads=threads, listener=listener)
     geoc = files.folder / "GEOC"
     with translate_os_errors(f"{source.frame}: exporting to {geoc}"):
-        write_atomic(geoc / "metadata.txt", metadata_text(source.cube.attrs).encode())
+        if "center_time" in source.cube.attrs:  # COMET's version stops at a file without it
+            write_atomic(geoc / "metadata.txt", metadata_text(source.cube.attrs).encode())
         if baselines is not None:
             write_atomic(geoc / "baselines", baselines_text(baselines, source.is_simulated).encode())
     return LicsbasResult(

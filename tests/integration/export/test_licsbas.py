@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -45,11 +46,22 @@ def test_images_have_licsar_names_and_the_cube_values(cube: Path, tmp_path: Path
     with rasterio.open(geoc / f"{FRAME}.geo.hgt.tif") as dataset:
         assert dataset.shape == grid().shape
     assert {path.name for path in geoc.iterdir()} == {
-        *PAIRS, f"{FRAME}.geo.hgt.tif", "baselines", "metadata.txt",
+        *PAIRS, f"{FRAME}.geo.hgt.tif", "baselines",
     }  # fmt: skip
     assert done.unwrapped == 0
     again = export_licsbas(open_export_selection(cube), tmp_path, BASELINES)
     assert again.files.written == 0
+
+
+def test_metadata_are_written_where_the_time_is_known(cube: Path, tmp_path: Path) -> None:
+    # step 02 of COMET's LiCSBAS stops at a file without center_time, and goes on without a file
+    source = open_export_selection(cube)
+    timed = replace(source, cube=source.cube.assign_attrs(center_time="18:41:07"))
+    geoc = export_licsbas(timed, tmp_path, None).files.folder / "GEOC"
+    assert "center_time=18:41:07\n" in (geoc / "metadata.txt").read_text()
+    assert not (
+        export_licsbas(source, tmp_path / "other", None).files.folder / "GEOC" / "metadata.txt"
+    ).exists()
 
 
 def test_baselines_are_read_as_they_were(tmp_path: Path) -> None:
