@@ -24,6 +24,7 @@ from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import find_cube, select_cubes
 from hephaestus_build.export.geotiff import ExportResult, export_geotiff
 from hephaestus_build.export.licsbas import LICSBAS_VARIABLES, export_licsbas
+from hephaestus_build.export.mintpy import export_mintpy
 from hephaestus_build.export.selection import ExportSelection, open_export_selection
 from hephaestus_build.export.webdataset import export_webdataset
 from hephaestus_build.export.zarr_v2 import export_zarr_v2
@@ -37,6 +38,14 @@ class ExportFormat(StrEnum):
     GEOTIFF = "geotiff"
     WEBDATASET = "webdataset"
     LICSBAS = "licsbas"
+    MINTPY = "mintpy"
+
+
+#: Formats with the same variables each time, and why.
+_FIXED_CONTENT = {
+    ExportFormat.WEBDATASET: "whose channels are the published ones",
+    ExportFormat.MINTPY: "which takes unwrapped phase, coherence, height and look vectors",
+}
 
 
 def export(
@@ -52,8 +61,8 @@ def export(
     to: Annotated[
         ExportFormat,
         typer.Option(
-            help="zarr2: one store; geotiff: one file an image, with a QGIS project; licsbas: a folder for "
-            "LiCSBAS; webdataset: shards of annotated windows."
+            help="zarr2: one store; geotiff: one file an image, with a QGIS project; licsbas, mintpy: a "
+            "folder for LiCSBAS or MintPy; webdataset: shards of annotated windows."
         ),
     ],
     folder: Annotated[Path, typer.Option("--out", help="Folder to write to; made if need be.")],
@@ -103,19 +112,17 @@ def export(
     data_dir: DataDirOption = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Export cubes to Zarr v2, to GeoTIFFs for QGIS, to a folder for LiCSBAS or to WebDataset shards.
+    """Export cubes: Zarr v2, GeoTIFFs for QGIS, a folder for LiCSBAS or MintPy, WebDataset shards.
 
     An export that was interrupted goes on where it stopped. Nothing is replaced without --force.
     """
     settings = load_command_settings(simulated, data_dir=data_dir)
     names = [name.strip() for text in variables or [] for name in text.split(",") if name.strip()]
     wanted = [_parse_pair(text) for text in pairs or []]
+    if names and to in _FIXED_CONTENT:
+        raise UsageError(f"--variables chooses nothing of {to}, {_FIXED_CONTENT[to]}")
     if to is ExportFormat.WEBDATASET:
-        if names:
-            raise UsageError(
-                "--variables chooses nothing of webdataset, whose channels are the published ones"
-            )
-        _refuse("of --to geotiff, zarr2 and licsbas alone", since=since, newest=newest, bbox=bbox)
+        _refuse("of --to geotiff, zarr2, licsbas and mintpy alone", since=since, newest=newest, bbox=bbox)
         cubes = [find_cube(target, settings) for target in targets or []]
         _export_webdataset(
             cubes, folder, wanted, split, part, size or 512, (shard_mb or 1000) * 1_000_000, force, settings,
@@ -157,12 +164,17 @@ def export(
                     print_notice(
                         f"{kept} was changed after an earlier export and is kept; move it away for a new one"
                     )
-            case _:
-                made = export_licsbas(
-                    source, folder, kept_baselines(Frame(source.frame), settings), listener=listener, **common
-                )
+            case ExportFormat.LICSBAS:
+                baselines = kept_baselines(Frame(source.frame), settings)
+                made = export_licsbas(source, folder, baselines, listener=listener, **common)
                 result |= _describe_files(made.files)
                 result |= {"unwrapped": made.unwrapped, "baselines": made.baselines}
+            case _:
+                baselines = kept_baselines(Frame(source.frame), settings)
+                stack = export_mintpy(source, folder, baselines, listener=listener, **common)
+                result |= {"path": str(stack.folder), "written": stack.written, "kept": stack.kept}
+                result |= {"unwrapped": stack.unwrapped, "baselines": stack.baselines == stack.unwrapped}
+                result |= {"look_vectors": stack.look_vectors}
     if as_json:
         print_json(result)
         return
@@ -173,7 +185,9 @@ def export(
         else ""
     )
     out.print(f"{source.frame}{mark} is in {result['path']}{count}", soft_wrap=True)
-    if "unwrapped" in result:
+    if "look_vectors" in result:
+        _print_what_mintpy_lacks(source, result)
+    elif "unwrapped" in result:
         _print_what_licsbas_lacks(source, result)
 
 
@@ -206,6 +220,21 @@ def _print_what_licsbas_lacks(source: ExportSelection, result: dict[str, Any]) -
         )
     if not result["baselines"]:
         print_notice(f"{source.frame}: no perpendicular baselines are known; LiCSBAS takes zeros")
+
+
+def _print_what_mintpy_lacks(source: ExportSelection, result: dict[str, Any]) -> None:
+    pairs = len(source.pair_positions)
+    if lacking := pairs - result["unwrapped"]:
+        print_notice(
+            f"{source.frame}: {lacking} of {count_of(pairs, 'pair')} have no unwrapped phase and are left out"
+        )
+    if not result["look_vectors"]:
+        print_notice(
+            f"{source.frame}: the cube has no look vectors, so MintPy takes the mean angle; "
+            f"`hephaestus build {source.frame} --variables look_east,look_north,look_up` adds them"
+        )
+    if not result["baselines"]:
+        print_notice(f"{source.frame}: some perpendicular baselines are not known; MintPy takes zeros")
 
 
 def _export_webdataset(

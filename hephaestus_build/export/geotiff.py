@@ -33,10 +33,14 @@ from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.gdal import check_gdal, isolated_gdal_env, wgs84_crs
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.plain_files import check_no_links, is_plain_file
-from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.cube.schema import Variable
-from hephaestus_build.export.export_lock import check_export_target, exclusive_lock, remove_unfinished_files
+from hephaestus_build.export.export_lock import (
+    check_export_target,
+    exclusive_lock,
+    paths_to_write,
+    remove_unfinished_files,
+)
 from hephaestus_build.export.geotiff_layers import (
     KEY_TAG,
     GeotiffLayer,
@@ -161,19 +165,9 @@ def write_layers(
         for layer in layers:
             check_no_links(folder, layer.path)
         remove_unfinished_files(target)
-        keys = {layer.path: read_export_key(folder / layer.path) for layer in layers}
-        todo = [layer for layer in layers if keys[layer.path] != layer.content_key]
-        taken = [layer.path for layer in todo if (folder / layer.path).exists()]
-        if foreign := [path for path in taken if keys[path] is None]:
-            raise UsageError(
-                f"{folder / foreign[0]}{_and_more(foreign)} of no export of this program, never replaced; "
-                "move such files away or choose another --out"
-            )
-        if taken and not force:
-            raise UsageError(
-                f"{folder / taken[0]}{_and_more(taken)} not of this cube as it is now; "
-                "add --force to replace what stands there"
-            )
+        keys = {layer.path: layer.content_key for layer in layers}
+        missing = {*paths_to_write(folder, keys, read_export_key, force=force)}
+        todo = [layer for layer in layers if layer.path in missing]
         stage = f"{source.frame} to GeoTIFF"
         listener.stage(stage, len(todo))
 
@@ -215,11 +209,6 @@ def _window(source: ExportSelection, box: tuple[float, float, float, float] | No
     except ValueError:
         edges = ",".join(f"{edge:.4f}" for edge in source.grid.bounds)
         raise UsageError(f"{source.frame}: the box lies outside of the frame, which is {edges}") from None
-
-
-def _and_more(paths: Sequence[object]) -> str:
-    """Return what follows the first of several files in a sentence, with the verb."""
-    return f" and {count_of(len(paths) - 1, 'more file')} are" if len(paths) > 1 else " is"
 
 
 def read_export_key(path: Path) -> str | None:

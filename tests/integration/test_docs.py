@@ -44,7 +44,11 @@ SHORTENED = {
 
 REAL_FRAME, MAUNA_LOA, SIMULATED_FRAME = "124D_04854_171313", "087D_07004_060904", "198A_00210_131313"
 #: Lines that are shown since they are refused, with what is said.
-REFUSED = {("plan", "Colima"): "names 2 frames"}
+REFUSED = {
+    ("plan", "Colima"): "names 2 frames",
+    # needs a cube with unwrapped phase
+    ("export", REAL_FRAME, "--to", "mintpy", "--out", "mintpy/"): "look_up` adds it",
+}
 #: What the stand-ins have in place of what lines of the shell name.
 STAND_INS = {
     "20160909_20160921": "20190106_20190118",
@@ -79,6 +83,7 @@ OTHER_PROGRAMS = {
     "gdalinfo": "tests/integration/readers",
     "LiCSBAS01_get_geotiff.py": "needs LiCSBAS",
     "LiCSBAS02_ml_prep.py": "needs LiCSBAS",
+    "smallbaselineApp.py": "needs MintPy",
     "git": "docs/architecture.md",
     "python": "python -m pytest",
     "source": "needs an environment",

@@ -18,8 +18,10 @@ from hephaestus_build.cube.granules import (
     DemGranule,
     EpochGranule,
     Granule,
+    GranuleKey,
     InterferogramGranule,
     MaskGranule,
+    OptionalGranule,
 )
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.schema import cube_schema
@@ -28,6 +30,9 @@ from hephaestus_build.cube.storage.writer import write_cube_store
 from hephaestus_build.pipeline.encoding import encode_atmosphere, encode_images
 
 FRAME = "198A_00210_131313"
+LOOKS = ("look_east", "look_north", "look_up")
+#: Direction of flight, degrees clockwise from north.
+HEADING = -10.5
 #: Pairs of the cube; the last one is not annotated.
 PAIRS = (
     "20190101_20190113",
@@ -75,6 +80,21 @@ def phase(on: Grid, name: str) -> np.ndarray:
     values[values == 0] = 1e-3
     values[x + y > 1.6] = 0
     return values
+
+
+def unwrapped_phase(on: Grid, name: str) -> np.ndarray:
+    """Return unwrapped phase that wraps to :func:`phase`, float32; 0 where that has no data."""
+    wrapped, (x, _, _) = phase(on, name), _plane(on)
+    return np.where(wrapped == 0, 0, wrapped + 2 * np.pi * np.rint(3 * x)).astype("f4")
+
+
+def look_vectors(on: Grid) -> dict[str, np.ndarray]:
+    """Return the unit vectors to a satellite that flies north in the west, by variable."""
+    slant, flight = np.radians(38 + 6 * _plane(on)[0]), np.radians(HEADING)
+    east, north, up = -np.sin(slant) * np.cos(flight), np.sin(slant) * np.sin(flight), np.cos(slant)
+    return {
+        f"look_{name}": part.astype("f4") for name, part in (("east", east), ("north", north), ("up", up))
+    }
 
 
 def _loose(on: Grid) -> np.ndarray:
@@ -149,12 +169,13 @@ def toy_cube(
     frame: str = FRAME,
     pairs: tuple[str, ...] = PAIRS,
     dem: bool = True,
+    optional: tuple[str, ...] = (),
 ) -> Path:
-    """Publish a cube below `folder` and return its path."""
+    """Publish a cube below `folder`, with some `optional` variables, and return its path."""
     on = on or grid()
     frame_store = FrameStore(folder, Frame(frame))
     with frame_store.lock():
-        granules = _units(frame_store, on, pairs, dem)
+        granules = _units(frame_store, on, pairs, dem) + _optional_units(frame_store, on, pairs, optional)
         contents = CubeInventory.new(
             on, {granule.key: granule for granule in granules}, attributes(on, frame)
         )
@@ -173,7 +194,7 @@ def attributes(on: Grid, frame: str) -> dict[str, Any]:
         "era5_source": "arco",
         "radar_wavelength_m": 0.05546576,
         "incidence_angle_deg": 39.2,
-        "platform_heading_deg": -10.5,
+        "platform_heading_deg": HEADING,
         "look_direction": "right",
         "phase_sign": "positive_away_from_satellite",
         "volcanoes": ["Monte Esempio"],
@@ -228,3 +249,29 @@ def _units(frame_store: FrameStore, on: Grid, pairs: tuple[str, ...], dem: bool)
             )
         )
     return granules
+
+
+def _optional_units(
+    frame_store: FrameStore, on: Grid, pairs: tuple[str, ...], names: tuple[str, ...]
+) -> list[Granule]:
+    made: list[tuple[GranuleKey, dict[str, np.ndarray]]] = []
+    if "unwrapped_phase" in names:
+        made += [
+            (
+                GranuleKey.of_optional("unwrapped_phase", Pair.parse(pair)),
+                {"unwrapped_phase": unwrapped_phase(on, pair)},
+            )
+            for pair in pairs
+        ]
+    made += [
+        (GranuleKey.of_optional(name), {name: values})
+        for name, values in look_vectors(on).items()
+        if name in names
+    ]
+    return [
+        frame_store.staging.add(
+            OptionalGranule.make(key, fingerprint_grid(on), (_receipt(str(key)),), alignment="identical"),
+            encode_images(images),
+        )
+        for key, images in made
+    ]

@@ -203,6 +203,8 @@ def test_commands_on_cubes(
     run("export", FRAME, "--to", "webdataset", "--size", 32, "--out", tmp_path / "shards")
     run("export", FRAME, "--to", "zarr2", "--out", tmp_path / "export")
     run("export", FRAME, "--to", "licsbas", "--out", tmp_path / "series")
+    unwrapped = toy_cube(tmp_path / "unwrapped", optional=("unwrapped_phase",))
+    run("export", unwrapped, "--to", "mintpy", "--out", tmp_path / "series")
     run("archive list")
     run("archive write", tmp_path / "archive", "--frame", FRAME, "--epochs", 3)
     assert {row["name"] for row in run("settings")["settings"]} == set(Settings.model_fields)
