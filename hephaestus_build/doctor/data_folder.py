@@ -56,7 +56,7 @@ def check_manners(manners: FilesystemManners) -> Iterator[Check]:
     lacking = (
         ("symbolic_links", manners.symlink_error, "cubes are published as links"),
         ("hard_links", manners.hard_link_error, "generations share unchanged files"),
-        ("locks", manners.lock_error, "builds on several machines exclude each other"),
+        ("locks", manners.lock_error or manners.local_locks, "builds on several machines exclude each other"),
         ("folder_sync", manners.folder_sync_error, "publications survive a power cut"),
     )
     said = iter(manners.describe_lacks())

@@ -252,8 +252,9 @@ class HttpClient:
                     _log_receipt(result[0], time.monotonic() - began)
                     return result
         raise HephaestusError(
-            f"{product}: the download cache {target.parent} is removed while it is in use; set "
-            "HEPHAESTUS_CACHE_DIR to a folder that stays, then run the same command again"
+            f"{product}: the download cache {target.parent} is removed while it is in use, by another "
+            "program or a build on another machine; set HEPHAESTUS_CACHE_DIR to a folder that stays, then run "
+            "the same command again"
         )
 
     def _download(

@@ -2,7 +2,8 @@
 
 Where the file system has no locks (NFS without its lock daemon, some FUSE and network mounts), processes of
 one machine exclude each other through the name of a socket, of which the kernel gives each to one process at
-a time. Processes of other machines do not see that name, which a warning says.
+a time. Processes of other machines do not see that name, which a warning says; nor do they see the locks of
+some network mounts, on which locking works.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from hephaestus_build.core.atomic_io import hash_bytes, make_folder
 from hephaestus_build.core.filesystem.manners import describe_errno, probe_filesystem
+from hephaestus_build.core.filesystem.mounts import find_local_locks
 from hephaestus_build.core.plain_files import check_no_links, open_plain_file
 
 try:
@@ -30,7 +32,7 @@ except ImportError:  # not available on Windows
 log = logging.getLogger(__name__)
 
 _PAUSE = 0.2  # seconds between two attempts to get a lock
-_warned: set[str] = set()  # errors that this process has warned about
+_warned: set[str] = set()  # what this process has warned about
 
 
 @contextmanager
@@ -65,6 +67,14 @@ def try_lock_file(path: Path, *, wait: bool = False) -> Iterator[bool]:
         with _hold_name(path, wait=wait) as locked:
             yield locked
         return
+    if (kept := find_local_locks(path.parent)) and kept not in _warned:
+        _warned.add(kept)
+        log.warning(
+            "%s: other machines do not see the locks of files there (%s): build a frame on one machine "
+            "at a time",
+            path.parent,
+            kept,
+        )
     lock = FileLock(path, timeout=-1 if wait else 0)
     try:
         lock.acquire()

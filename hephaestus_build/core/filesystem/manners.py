@@ -2,7 +2,7 @@
 
 exFAT has no links, SMB and drvfs may refuse them, NFS without its lock daemon has no locks, and folders of
 object stores cannot be renamed. What a file system lacks is found by trying it, since neither its name nor
-its mount options tell.
+its mount options tell; only whether other machines see a lock cannot be tried.
 
 ``build`` and ``plan`` call :func:`probe_filesystem` before anything is downloaded::
 
@@ -29,6 +29,7 @@ from pathlib import Path
 
 from hephaestus_build.core.atomic_io import NO_FLUSH, sync_files, sync_folder
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.filesystem.mounts import find_local_locks
 from hephaestus_build.core.plain_files import remove_folder
 
 try:
@@ -61,6 +62,8 @@ class FilesystemManners:
         Of creating symbolic links and replacing one by another, and of creating hard links.
     lock_error : str
         Of locking a file with ``flock``.
+    local_locks : str
+        Why locks work, but other machines do not see them; not an error, but a type of file system.
     folder_sync_error : str
         Of flushing a folder's entries to the disk, where the file system has no such operation.
     disk_error : str
@@ -77,6 +80,7 @@ class FilesystemManners:
     symlink_error: str = ""
     hard_link_error: str = ""
     lock_error: str = ""
+    local_locks: str = ""
     folder_sync_error: str = ""
     disk_error: str = ""
     is_case_sensitive: bool | None = None
@@ -145,6 +149,11 @@ class FilesystemManners:
                 f"no file locks ({self.lock_error}): builds on this machine still exclude each other, those "
                 f"on others do not; build a frame on one machine at a time"
             )
+        elif self.local_locks:
+            lacks.append(
+                f"other machines do not see file locks ({self.local_locks}): build a frame on one machine at "
+                f"a time"
+            )
         if self.folder_sync_error:
             lacks.append(
                 f"folders cannot be flushed to the disk ({self.folder_sync_error}): a power cut may undo the "
@@ -189,6 +198,7 @@ def probe_filesystem(folder: Path) -> FilesystemManners:
             symlink_error=_failure(lambda: _try_symlink(probe)),
             hard_link_error=_failure(lambda: (probe / "hard").hardlink_to(plain)),
             lock_error=_failure(lambda: _try_lock(plain)),
+            local_locks=find_local_locks(place),
             folder_sync_error=_failure(lambda: _try_folder_sync(probe)),
             disk_error=_failure(lambda: sync_files([plain])) or _failure(lambda: sync_folder(probe)),
             is_case_sensitive=not os.path.lexists(probe / "PLAIN"),
