@@ -253,8 +253,8 @@ class HttpClient:
                     return result
         raise HephaestusError(
             f"{product}: the download cache {target.parent} is removed while it is in use, by another "
-            "program or a build on another machine; set HEPHAESTUS_CACHE_DIR to a folder that stays, then run "
-            "the same command again"
+            "program or a build on another machine; set HEPHAESTUS_CACHE_DIR to a folder that stays, then "
+            "run the same command again"
         )
 
     def _download(
