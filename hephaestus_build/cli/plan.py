@@ -123,7 +123,8 @@ def _print_plan(plan: BuildPlan) -> None:
         **{f"skipped, {reason}": count for reason, count in facts["skipped"].items()},
         "annotated, absent upstream": len(facts["absent"]),
         **({"owed by earlier builds": count_of(plan.owed_count, "product")} if plan.owed_count else {}),
-        "ERA5": f"{count_of(facts['era5_dates'], 'date')} in {count_of(facts['era5_requests'], 'request')}"
+        "ERA5": f"{count_of(facts['era5_dates'], 'date')} in {count_of(facts['era5_requests'], 'request')}, "
+        f"{format_bytes(facts['era5_bytes'])}"
         + (f", owed: {facts['era5_problem']}" if facts["era5_problem"] else ""),
         **{f"optional, {name}": count for name, count in facts["optional_products"].items()},
         "pace": _describe_pace(plan.portal_requests, plan.connections, plan.requests_per_second),
@@ -202,6 +203,7 @@ def _print_outlook(plan: DatasetPlan) -> None:
         "to fetch": facts["to_fetch"],
         "pace": _describe_pace(plan.portal_requests, plan.connections, plan.requests_per_second),
         "download": f"{format_bytes(plan.download_bytes)}, {transfer} at 10 MB/s; ERA5 comes beside it",
+        "ERA5": _describe_era5(plan),
         "disk": _describe_disk(plan.disk_bytes, plan.free_bytes),
     }
     print_fields(_count_states(item.state for item in plan.frames), totals)
@@ -217,6 +219,15 @@ def _outlook_cells(items: Sequence[FrameOutlook]) -> tuple[str, ...]:
         format_bytes(sum(item.to_fetch.download_bytes for item in items)),
         format_bytes(sum(item.to_fetch.disk_bytes for item in items)),
     )
+
+
+def _describe_era5(plan: DatasetPlan) -> str:
+    """Return what the atmosphere of all frames costs."""
+    if plan.era5 is None:
+        return "from ARCO-ERA5, whose globes all frames share: 12 MB an hour before compression"
+    whose = "its own area a frame" if plan.era5.area == "frame" else "tiles that frames share"
+    cost = plan.era5.cost
+    return f"{count_of(cost.requests, 'request')} to the CDS, {format_bytes(cost.bytes)}: {whose} (era5_area)"
 
 
 def _describe_pace(requests: int, connections: int, rate: float | None) -> str:

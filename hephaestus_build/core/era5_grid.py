@@ -141,6 +141,15 @@ class Era5Area:
         """Number of latitudes and longitudes."""
         return self.latitudes.size, self.longitudes.size
 
+    def contains(self, other: Era5Area) -> bool:
+        """Return whether all grid points of another area, in the same turn, are in this one."""
+        return (
+            self.south <= other.south
+            and other.north <= self.north
+            and self.west <= other.west
+            and other.east <= self.east
+        )
+
     def __str__(self) -> str:
         return f"N{self.north:g}_W{self.west:g}_S{self.south:g}_E{self.east:g}"
 

@@ -43,6 +43,7 @@ ENV_PREFIX = "HEPHAESTUS_"
 SETTINGS_FILE_VARIABLE = ENV_PREFIX + "SETTINGS"
 
 Era5Choice = Literal["auto", "cds", "arco"]
+Era5Form = Literal["frame", "tile"]
 #: Where the value of a setting comes from.
 SettingOrigin = Literal["default", "file", "environment", "option"]
 PairChoice = Literal["auto", "annotated", "all"]
@@ -332,6 +333,19 @@ class Settings(BaseSettings):
         le=100,
         description="Requests in the queue of the CDS at once, over all builds that share the cache folder, "
         "on one machine or many; a build alone has no more than `connections` there.",
+    )
+    era5_area: Era5Form = Field(
+        "frame",
+        description="Area that the CDS is asked for: frame (the frame's own, the days that are needed), or "
+        "tile (a fixed box of 15 by 20 degrees that holds the frame, whole months, once for all frames in it "
+        "and all builds with one cache folder). A cube keeps the one of its first build.",
+    )
+    era5_fields: int = Field(
+        1000,
+        ge=3,
+        le=100_000,
+        description="Largest number of fields (variables times days times hours) of a request to the CDS, "
+        "whose own limit is not published and changes; a month at one hour has 93, of a tile 558.",
     )
     workers: int = Field(
         0,

@@ -44,7 +44,8 @@ def check_atmosphere(frame: Frame, settings: Settings, findings: PortalFindings)
         return
     time_of_day = findings.center_time if findings.center_time is not None else _MORNING
     hour = nearest_era5_hour(findings.day or _ANY_DAY, time_of_day)
-    bounded = settings.model_copy(update={"era5_deadline": min(settings.era5_deadline, QUEUE_SECONDS)})
+    least = {"era5_deadline": min(settings.era5_deadline, QUEUE_SECONDS), "era5_area": "frame"}
+    bounded = settings.model_copy(update=least)
     yield _check_source("arco", frame, lambda: ArcoEra5Source(bounded), area, hour)
     own = settings.embedded_archive
     try:

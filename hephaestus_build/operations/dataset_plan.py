@@ -9,11 +9,12 @@ from typing import Any
 
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.filesystem.manners import probe_filesystem
-from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.download.request_pace import RequestLimits, spacing_of
+from hephaestus_build.operations.era5_outlook import CdsOutlook, expect_months, outlook_of_cds
 from hephaestus_build.operations.status import list_frames_on_disk
 from hephaestus_build.pipeline.frame_cost import FrameCost, expected_cost, expected_pixels
 from hephaestus_build.pipeline.kept.generation_summary import read_summary
@@ -24,6 +25,7 @@ from hephaestus_build.pipeline.plan import (
     PlanState,
     select_pairs,
 )
+from hephaestus_build.sources.era5.selection import choose_era5_source
 from hephaestus_build.sources.interferograms import InterferogramSource
 from hephaestus_build.sources.selection import open_interferogram_source
 
@@ -86,12 +88,15 @@ class DatasetPlan:
         Requests per second to the portal; None if they are not limited.
     free_bytes : int or None
         Free space where the cubes are; None if the file system does not say.
+    era5 : CdsOutlook or None
+        What the atmosphere costs at the CDS; None where it comes from elsewhere.
     """
 
     frames: tuple[FrameOutlook, ...]
     connections: int
     requests_per_second: float | None
     free_bytes: int | None
+    era5: CdsOutlook | None = None
 
     def __repr__(self) -> str:
         return f"<DatasetPlan of {len(self.frames)} frames: about {self.download_bytes / 1e9:.2f} GB>"
@@ -132,6 +137,7 @@ class DatasetPlan:
             "download_bytes": self.download_bytes,
             "disk_bytes": self.disk_bytes,
             "free_bytes": self.free_bytes,
+            "era5": self.era5.to_json() if self.era5 else None,
             "frames": [item.to_json() for item in self.frames],
         }
 
@@ -150,6 +156,8 @@ def plan_dataset(requests: Sequence[BuildRequest], settings: Settings) -> Datase
         Folders and limits.
     """
     started = set(list_frames_on_disk(settings))
+    by_cds = choose_era5_source(settings).name == "cds"
+    atmospheres = []
     with ExitStack() as closing:
         sources: dict[str, InterferogramSource] = {}
         outlooks = []
@@ -158,27 +166,32 @@ def plan_dataset(requests: Sequence[BuildRequest], settings: Settings) -> Datase
             if kind not in sources:
                 sources[kind] = open_interferogram_source(settings, request.frame)
                 closing.callback(sources[kind].close)
-            wanted, is_listed = _count_wanted(request, sources[kind])
+            wanted, listed = _count_wanted(request, sources[kind])
             stored = _count_stored(request.frame, settings) if request.frame in started else 0
             stored = min(stored, wanted)
             cost = FrameCost(wanted - stored, expected_pixels(request.frame))
-            outlooks.append(FrameOutlook(request.frame, wanted, stored, is_listed, cost))
+            outlooks.append(FrameOutlook(request.frame, wanted, stored, listed is not None, cost))
+            if by_cds and cost.pairs:
+                pairs = listed[-cost.pairs :] if listed is not None else None
+                atmospheres.append(expect_months(request, cost.pairs, pairs))
     return DatasetPlan(
         tuple(outlooks),
         settings.connections_allowed,
         RequestLimits(settings).rate_of(settings.licsar_url),
         probe_filesystem(settings.cubes_dir).free_bytes,
+        outlook_of_cds(atmospheres, settings.era5_area, settings.era5_fields) if by_cds else None,
     )
 
 
-def _count_wanted(request: BuildRequest, source: InterferogramSource) -> tuple[int, bool]:
-    """Return the number of pairs that `request` asks for, and whether a listing says so."""
+def _count_wanted(request: BuildRequest, source: InterferogramSource) -> tuple[int, tuple[Pair, ...] | None]:
+    """Return the number of pairs that `request` asks for, and which they are if a listing says so."""
     known = published_frames().get(request.frame.id)
     annotated = request.pairs == "annotated" or (request.pairs == "auto" and known and known.annotations)
     kept = None if annotated else source.kept_listing(request.frame)
     if kept is None:
-        return expected_cost(request).pairs, False
-    return len(select_pairs(request, kept.pairs, ()).wanted), True
+        return expected_cost(request).pairs, None
+    wanted = select_pairs(request, kept.pairs, ()).wanted
+    return len(wanted), wanted
 
 
 def _count_stored(frame: Frame, settings: Settings) -> int:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from hephaestus_build.core.era5_grid import Era5Area, era5_area_around
 from hephaestus_build.core.errors import UsageError
-from hephaestus_build.core.frame_search import approximate_extent
+from hephaestus_build.core.frame_search import approximate_centre, approximate_extent
 from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.pipeline.plan import (
     DOWNLOAD_BYTES_PER_PIXEL,
@@ -26,6 +29,10 @@ from hephaestus_build.pipeline.plan import (
 TYPICAL_PAIRS = 500
 # Size of LiCSAR's pixels, degrees.
 _PIXEL = 0.001
+# Height and width of a frame, degrees.
+_TYPICAL_EXTENT = (2.5, 3.0)
+#: As large as a frame's area usually is, wherever it lies.
+TYPICAL_ERA5_AREA = Era5Area(1.75, -2.0, -1.75, 2.0)
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,28 @@ def expected_pixels(frame: Frame) -> int:
     latitude = known.latitude if known else frame.nominal_latitude
     extent = None if latitude is None or frame.is_simulated else approximate_extent(frame, latitude)
     return int(extent[0] * extent[1] / _PIXEL**2) if extent else TYPICAL_PIXELS
+
+
+def expected_era5_area(frame: Frame) -> Era5Area | None:
+    """Return the area of ERA5 that a frame is expected to need; None where its place is not known.
+
+    Examples
+    --------
+    >>> str(expected_era5_area(Frame("124D_05291_081406")))
+    'N38.5_W12.5_S35_E16.5'
+    """
+    known = published_frames().get(frame.id)
+    centre = (known.latitude, known.longitude) if known else approximate_centre(frame)
+    if centre is None:
+        return None
+    if known and known.implied_shape:
+        height, width = (count * known.implied_pixel for count in known.implied_shape)
+    else:
+        height, width = approximate_extent(frame, centre[0]) or _TYPICAL_EXTENT
+    latitude, longitude = centre
+    rows, columns = math.ceil(height / _PIXEL), math.ceil(width / _PIXEL)
+    north = min(90.0, latitude + height / 2)
+    return era5_area_around(Grid(columns, rows, longitude - width / 2, north, _PIXEL, _PIXEL).in_first_turn())
 
 
 def select_frame_part(requests: Sequence[BuildRequest], part: tuple[int, int]) -> tuple[BuildRequest, ...]:

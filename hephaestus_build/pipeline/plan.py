@@ -16,6 +16,7 @@ from hephaestus_build.core.settings import PairChoice
 from hephaestus_build.cube.granules import Granule, InterferogramGranule
 from hephaestus_build.download.request_pace import spacing_of
 from hephaestus_build.pipeline.upstream_changes import describe_retraction
+from hephaestus_build.sources.era5.requests import Era5Cost
 
 #: Bytes a pixel of typical products: as downloaded, and as stored in the cube (docs/performance.md).
 DOWNLOAD_BYTES_PER_PIXEL = 1.6
@@ -145,8 +146,8 @@ class BuildPlan:
         Wanted pairs that must be fetched: new, owed or changed upstream.
     era5_dates : tuple of datetime.date
         Dates whose ERA5 fields must be fetched.
-    era5_request_count : int
-        Number of requests for them: one per month and hour.
+    era5_cost : Era5Cost
+        Requests for them and their size, as if nothing of them were cached.
     grid : Grid or None
         The frame's grid; None where it is not known yet.
     listed_count : int
@@ -173,7 +174,7 @@ class BuildPlan:
     selection: PairSelection
     pairs_to_fetch: tuple[Pair, ...]
     era5_dates: tuple[date, ...]
-    era5_request_count: int
+    era5_cost: Era5Cost
     grid: Grid | None
     listed_count: int
     optional_products: Mapping[str, int] = field(default_factory=dict)
@@ -262,7 +263,8 @@ class BuildPlan:
             "absent": [pair.name for pair in self.selection.unlisted],
             "skipped": dict(self.selection.skipped),
             "era5_dates": len(self.era5_dates),
-            "era5_requests": self.era5_request_count,
+            "era5_requests": self.era5_cost.requests,
+            "era5_bytes": self.era5_cost.bytes,
             "era5_problem": self.era5_problem,
             "optional_products": dict(self.optional_products),
             "portal_requests": self.portal_requests,

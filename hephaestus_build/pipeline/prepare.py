@@ -6,10 +6,11 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import msgspec
 
+from hephaestus_build.core.era5_grid import era5_area_around
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.filesystem.manners import probe_filesystem
 from hephaestus_build.core.frames import Frame, Pair
@@ -31,6 +32,7 @@ from hephaestus_build.cube.storage.adoption import adopt_copy
 from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.download.request_pace import RequestLimits
 from hephaestus_build.pipeline.context import BuildContext
+from hephaestus_build.pipeline.frame_cost import TYPICAL_ERA5_AREA, expected_era5_area
 from hephaestus_build.pipeline.frame_grid import recorded_grid
 from hephaestus_build.pipeline.global_attributes import complete_metadata
 from hephaestus_build.pipeline.interferogram_stage import select_all_pairs
@@ -55,12 +57,14 @@ from hephaestus_build.pipeline.stage import Build
 from hephaestus_build.pipeline.stages import ATMOSPHERE, INTERFEROGRAMS, OPTIONAL
 from hephaestus_build.pipeline.upstream_changes import (
     UpstreamState,
+    find_era5_form,
     make_era5_hash_lookup,
     make_history_lookup,
     read_upstream_state,
 )
 from hephaestus_build.sources.annotations.archive import find_annotations
 from hephaestus_build.sources.annotations.record import Annotation
+from hephaestus_build.sources.era5.requests import Era5Cost
 from hephaestus_build.sources.era5.selection import Era5Source, choose_era5_source
 from hephaestus_build.sources.interferograms import FrameMetadata, InterferogramSource, ProductHistory
 from hephaestus_build.sources.selection import open_interferogram_source
@@ -229,7 +233,7 @@ def _complete_context(inquiry: Inquiry, listener: ProgressListener | None) -> Bu
         settings=settings,
         store=store,
         interferograms=source,
-        era5=_open_era5_source(settings, contents),
+        era5=_open_era5_source(settings, store, contents),
         metadata=_find_metadata(source, frame, contents),
         baselines=(Receipt("baselines", Outcome.ABSENT), None),
         modified=modified,
@@ -284,7 +288,7 @@ def prepare_repair_context(
         settings=settings,
         store=store,
         interferograms=source,
-        era5=_open_era5_source(settings, contents),
+        era5=_open_era5_source(settings, store, contents),
         metadata=complete_metadata(_recorded_metadata(contents), contents),
         baselines=(Receipt("baselines", Outcome.ABSENT), None),
         modified=recorded_listing(contents),
@@ -302,10 +306,27 @@ def prepare_repair_context(
     return context
 
 
-def _open_era5_source(settings: Settings, contents: CubeInventory | None) -> Era5Source:
-    """Return the source of the atmosphere, which knows the values that a published cube was made of."""
+def _open_era5_source(settings: Settings, store: FrameStore, contents: CubeInventory | None) -> Era5Source:
+    """Return the source of the atmosphere, which knows the values that a published cube was made of.
+
+    A cube keeps the form of its requests to the CDS (`era5_area`), so that its values do not depend on when
+    the setting was changed.
+    """
+    published = contents.granules if contents else {}
+    form = find_era5_form(published, contents.grid) if contents else None
+    if form is None:
+        begun = store.staging.read_granules(check=False)
+        form = find_era5_form(begun, contents.grid if contents else recorded_grid(begun))
+    if form is not None and form != settings.era5_area:
+        log.info(
+            "%s: the cube was begun with era5_area: %s and keeps it; a new cube takes %s",
+            store.frame,
+            form,
+            settings.era5_area,
+        )
+        settings = settings.model_copy(update={"era5_area": form})
     era5 = choose_era5_source(settings)
-    era5.set_expected_hashes(make_era5_hash_lookup(contents.granules if contents else {}))
+    era5.set_expected_hashes(make_era5_hash_lookup(published))
     return era5
 
 
@@ -388,7 +409,7 @@ def make_plan(build: Build) -> BuildPlan:
         selection=selection,
         pairs_to_fetch=tuple(key.pair for key in pairs),
         era5_dates=dates,
-        era5_request_count=context.era5.count_requests(filter(None, map(context.era5_hour, dates))),
+        era5_cost=_estimate_era5(build, dates),
         era5_problem=_atmosphere_problem(context),
         grid=build.ledger.grid,
         listed_count=len(context.modified),
@@ -400,6 +421,13 @@ def make_plan(build: Build) -> BuildPlan:
         new_count=sum(key not in owed for key in (*pairs, *optional)),
         owed_count=len(find_missing_products(granules)),
     )
+
+
+def _estimate_era5(build: Build, dates: Collection[date]) -> Era5Cost:
+    context, grid = build.context, build.ledger.grid
+    area = expected_era5_area(context.frame) if grid is None else era5_area_around(grid)
+    hours = filter(None, map(context.era5_hour, dates))
+    return context.era5.estimate(area or TYPICAL_ERA5_AREA, hours)
 
 
 def _find_metadata(

@@ -11,14 +11,16 @@ from typing import Any
 
 from hephaestus_build.core.atomic_io import translate_os_errors, write_json
 from hephaestus_build.core.concurrency import map_bounded
+from hephaestus_build.core.era5_grid import era5_area_around
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_files import read_plain_file
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.core.provenance import Outcome, PriorUse, Receipt
-from hephaestus_build.core.settings import Settings
+from hephaestus_build.core.settings import Era5Form, Settings
 from hephaestus_build.cube.discovery import cubes_dir_for
 from hephaestus_build.cube.granules import (
     DEM_KEY,
@@ -32,6 +34,7 @@ from hephaestus_build.cube.granules import (
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.download.revalidation import GONE, describe_difference, differs_by_tag_alone
+from hephaestus_build.sources.era5.tiles import era5_tile_around
 from hephaestus_build.sources.interferograms import ProductPlace
 from hephaestus_build.sources.selection import open_interferogram_source
 
@@ -149,6 +152,29 @@ def make_era5_hash_lookup(granules: Mapping[str, Granule]) -> Callable[[datetime
         if granule.era5_time is not None
     }
     return hash_by_time.get
+
+
+def find_era5_form(granules: Mapping[str, Granule], grid: Grid | None) -> Era5Form | None:
+    """Return which area the CDS was asked for when a cube's atmosphere was made; None where it was not asked.
+
+    Parameters
+    ----------
+    granules : mapping of str to Granule
+        Granules of the cube.
+    grid : Grid or None
+        The frame's grid.
+    """
+    asked = {
+        (granule.receipts[0].values or " ").split(" ")[1]  # source, area, version and hash
+        for granule in granules.values()
+        if isinstance(granule, EpochGranule) and granule.is_complete and granule.receipts
+        if granule.source == "cds"
+    }
+    if grid is None or not asked:
+        return None
+    area = era5_area_around(grid)
+    tile = era5_tile_around(area)
+    return "tile" if tile != area and str(tile) in asked else "frame"
 
 
 def find_gone_pairs(granules: Mapping[str, Granule], listed: Collection[Pair]) -> tuple[Pair, ...]:

@@ -53,6 +53,7 @@ from hephaestus_build.published.import_stages import PublishedAtmosphereStage, P
 from hephaestus_build.published.published_cube import PublishedCube
 from hephaestus_build.sources.annotations.archive import find_annotations
 from hephaestus_build.sources.era5.fields import Era5Fields
+from hephaestus_build.sources.era5.requests import Era5Cost
 from hephaestus_build.sources.interferograms import AcquisitionGeometry, FrameMetadata
 from hephaestus_build.sources.selection import open_interferogram_source
 
@@ -319,8 +320,8 @@ class _PublishedEra5:
     def description(self) -> str:
         return f"the published cube {self.label}"
 
-    def count_requests(self, times: Any) -> int:
-        return 0
+    def estimate(self, area: Any, times: Any) -> Era5Cost:
+        return Era5Cost(0, 0)
 
     def set_expected_hashes(self, expected_hash: Any) -> None:
         pass

@@ -45,9 +45,11 @@ from hephaestus_build.sources.era5.remote_zarr import (
     decode_time_axis,
     open_remote_store,
 )
+from hephaestus_build.sources.era5.requests import Era5Cost
 
 #: After this many hours in a row without an answer, the remaining hours are not requested.
 _GIVE_UP_AFTER = 3
+_GLOBE_BYTES = 721 * 1440 * 4  # of a chunk, before compression
 _MAX_GRID_LINES = 100_000  # latitudes or longitudes of the globe; ERA5 has 1440 longitudes
 
 
@@ -72,12 +74,19 @@ class ArcoEra5Source(CachedEra5Source):
         """Name of the source and why it was chosen, for messages."""
         return f"ARCO-ERA5 ({self.address.netloc}), {self._reason}"
 
-    def count_requests(self, times: Iterable[datetime]) -> int:
-        """Return the number of requests for `times`: one chunk for each variable and hour."""
-        return len(ERA5_VARIABLE_NAMES) * len(set(times))
+    def estimate(self, area: Era5Area, times: Iterable[datetime]) -> Era5Cost:
+        """Return what `times` cost: one chunk for each variable and hour, a globe whatever the area."""
+        count = len(ERA5_VARIABLE_NAMES) * len(set(times))
+        return Era5Cost(count, count * _GLOBE_BYTES)
 
     def _retrieve(
-        self, frame: Frame, area: Era5Area, wanted: Sequence[Era5Batch], say: Callable[[str], None]
+        self,
+        frame: Frame,
+        area: Era5Area,
+        wanted: Sequence[Era5Batch],
+        say: Callable[[str], None],
+        *,
+        only_final: bool,
     ) -> Iterator[Era5Fields]:
         with HttpClient(self._settings) as http:
             say("the ARCO-ERA5 store is opened")
@@ -88,7 +97,7 @@ class ArcoEra5Source(CachedEra5Source):
             except RemoteStoreError as error:
                 for batch in wanted:
                     receipt = Receipt("era5.store", error.outcome, self.url, detail=str(error))
-                    yield failed_fields(area, self.name, batch, receipt)
+                    yield failed_fields(area, self.name, batch.times, receipt)
                 return
             pool = ThreadPoolExecutor(self._settings.connections_allowed, thread_name_prefix="arco")
             try:

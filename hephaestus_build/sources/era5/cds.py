@@ -7,42 +7,53 @@ pending requests so that a later build can resume them, and downloads and checks
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
-from datetime import datetime
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import requests
 
-from hephaestus_build.core.atomic_io import make_folder
-from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES, Era5Area
+from hephaestus_build.core.era5_grid import Era5Area
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.parsing import parse_json, read_bounded
 from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import parse_url_setting, redact_url
-from hephaestus_build.download.cache_files import VanishedError, translate_cache_errors
 from hephaestus_build.download.client import HttpClient
 from hephaestus_build.download.credentials import CDS_KEY_HELP, CdsCredentials
 from hephaestus_build.download.request_pace import RequestLimits
 from hephaestus_build.sources.era5.cds_errors import MAX_TRIES, CdsError, classify_cds_error
+from hephaestus_build.sources.era5.cds_job import CdsJob, hour_receipt
 from hephaestus_build.sources.era5.cds_netcdf import CdsFields, InvalidCdsFileError, read_cds_netcdf
-from hephaestus_build.sources.era5.cds_queue import QueuePlaces
+from hephaestus_build.sources.era5.cds_queue import QueuePlaces, RequestLocks
 from hephaestus_build.sources.era5.cds_session import SingleOriginSession
-from hephaestus_build.sources.era5.fields import Era5Batch, Era5Fields, assemble_fields, group_into_batches
-from hephaestus_build.sources.era5.month_cache import CachedEra5Source, era5_product_name, failed_fields
+from hephaestus_build.sources.era5.fields import (
+    Era5Batch,
+    Era5Fields,
+    assemble_fields,
+    group_into_batches,
+    merge_fields,
+)
+from hephaestus_build.sources.era5.month_cache import CachedEra5Source, failed_fields
 from hephaestus_build.sources.era5.netcdf_process import NetcdfProcess
 from hephaestus_build.sources.era5.netcdf_reader import MAX_NETCDF_BYTES
+from hephaestus_build.sources.era5.requests import (
+    Era5Cost,
+    Era5Request,
+    frame_requests,
+    requests_cost,
+    tile_requests,
+)
+from hephaestus_build.sources.era5.tiles import era5_tile_around
 
 log = logging.getLogger(__name__)
 
@@ -86,66 +97,102 @@ class CdsEra5Source(CachedEra5Source):
         self._settings = settings
         self._credentials = credentials
         self._places = QueuePlaces(self.folder / "queue", settings.era5_requests)
+        self._locks = RequestLocks(self.folder / "queue")
+        self._by_tiles = settings.era5_area == "tile"
         self._max_poll_interval = longest_pause or min(_MAX_POLL_INTERVAL, settings.timeout / 2)
 
     @property
     def description(self) -> str:
         """Name of the source and where its key was found, for messages."""
-        return f"the Climate Data Store ({self.address.netloc}), with the key in {self._credentials.found_in}"
+        where = f"{self.address.netloc}, by tiles" if self._by_tiles else self.address.netloc
+        return f"the Climate Data Store ({where}), with the key in {self._credentials.found_in}"
 
-    def count_requests(self, times: Iterable[datetime]) -> int:
-        """Return the number of requests for `times`: one for each month and hour of the day."""
-        return len(group_into_batches(times))
+    def estimate(self, area: Era5Area, times: Iterable[datetime]) -> Era5Cost:
+        """Return what `times` cost, as if nothing were cached."""
+        place = self._area_to_ask(area)
+        return requests_cost(self._plan_requests(place, group_into_batches(times)), place)
+
+    def _area_to_ask(self, area: Era5Area) -> Era5Area:
+        return era5_tile_around(area) if self._by_tiles else area
+
+    def _plan_requests(self, place: Era5Area, wanted: Sequence[Era5Batch]) -> list[Era5Request]:
+        limit = self._settings.era5_fields
+        if self._by_tiles:
+            return tile_requests(place, wanted, datetime.now(UTC).date(), limit)
+        return frame_requests(wanted, limit)
 
     def _retrieve(
-        self, frame: Frame, area: Era5Area, wanted: Sequence[Era5Batch], say: Callable[[str], None]
+        self,
+        frame: Frame,
+        area: Era5Area,
+        wanted: Sequence[Era5Batch],
+        say: Callable[[str], None],
+        *,
+        only_final: bool,
     ) -> Iterator[Era5Fields]:
         queue = deque(
-            _CdsJob(batch, build_cds_request(area, batch), self._request_file(area, batch))
-            for batch in wanted
+            CdsJob.plan(self.folder / "requests", area, request, wanted)
+            for request in self._plan_requests(area, wanted)
         )
-        waiting: list[_CdsJob] = []
+        waiting: list[CdsJob] = []
         with HttpClient(self._settings) as http, NetcdfProcess() as reader, ExitStack() as ends:
             try:
                 api = self._connect(http)
                 ends.callback(api.session.close)
                 reader.start()
-                session = _RequestContext(frame, area, api, http, reader)
+                session = _RequestContext(frame, area, api, http, reader, only_final)
                 for job in queue:
-                    ends.callback(job.leave_queue)
+                    ends.callback(job.release)
                 yield from self._run_queue(session, queue, waiting, say)
             except CdsError as failure:
                 # a fatal error concerns every request: submit no further ones
                 for job in [*waiting, *queue]:
-                    yield failed_fields(
-                        area, self.name, job.batch, self._failure_receipt(frame, job, failure)
-                    )
+                    receipt = self._failure_receipt(frame, area, job, failure)
+                    yield failed_fields(area, self.name, job.wanted_times, receipt)
 
     def _run_queue(
         self,
         session: _RequestContext,
-        queue: deque[_CdsJob],
-        waiting: list[_CdsJob],
+        queue: deque[CdsJob],
+        waiting: list[CdsJob],
         say: Callable[[str], None],
     ) -> Iterator[Era5Fields]:
         """Submit requests a few at a time and yield the fields of each as it ends.
 
-        1. Submit requests until `settings.connections_allowed` of them are pending, or there is no free place
-           in the queue (`settings.era5_requests`, shared with other processes).
-        2. Poll each pending request; yield the fields of the ones that ended.
-        3. If none ended, pause: 1 s at first, 1.5 times longer each time, up to the maximum. Any progress
+        1. Yield the fields of requests that another process has cached meanwhile.
+        2. Submit requests until `settings.connections_allowed` of them are pending, or there is no free place
+           in the queue (`settings.era5_requests`, shared with other processes). Leave out those of which
+           another process asks for the same area and month: it caches them.
+        3. Poll each pending request; yield the fields of the ones that ended.
+        4. If none ended, pause: 1 s at first, 1.5 times longer each time, up to the maximum. Any progress
            resets the pause, and a period of `settings.era5_deadline` seconds without progress is an error.
         """
         last_moved = time.monotonic()
         pause = first_pause = min(1.0, self._max_poll_interval)
         while queue or waiting:
-            while queue and len(waiting) < self._settings.connections_allowed:
-                if (place := self._places.try_take()) is None:
+            moved, elsewhere, has_place = False, 0, True
+            for job in list(queue):
+                if len(waiting) >= self._settings.connections_allowed or not has_place:
                     break
-                waiting.append(queue.popleft())
-                waiting[-1].place = place
-                self._submit(session.api, waiting[-1])
-            moved = False
+                if (lock := self._locks.try_take(*job.lock_name)) is None:
+                    elsewhere += 1
+                    continue
+                job.lock = lock
+                if (cached := self._find_cached(session, job)) is not None:
+                    moved = True
+                    queue.remove(job)
+                    yield cached
+                    job.is_final = True  # an id that an interrupted build has left is of no use any more
+                    job.clean_up(session.http)
+                elif (place := self._places.try_take()) is not None:
+                    job.place = place
+                    queue.remove(job)
+                    waiting.append(job)
+                    self._submit(session.api, job)
+                    continue
+                else:
+                    has_place = False
+                job.release()
             for job in list(waiting):
                 fields = self._poll(session, job)
                 if fields is not None:
@@ -154,9 +201,10 @@ class CdsEra5Source(CachedEra5Source):
                     moved = True
                     yield fields
                     job.clean_up(session.http)  # the consumer has cached the fields by now
+                    job.release()
                 elif job.remote is None:
                     waiting.remove(job)
-                    job.leave_queue()
+                    job.release()
                     queue.appendleft(job)
                     moved = True
             if moved:
@@ -170,15 +218,21 @@ class CdsEra5Source(CachedEra5Source):
                     everything=True,
                 )
             else:
-                queued = count_of(len(waiting), "request")
-                others = (
-                    ""
-                    if waiting
-                    else f"; other builds hold {count_of(self._places.count, 'place')} (era5_requests)"
-                )
-                say(f"in the queue of the CDS: {queued}, {len(queue)} to be submitted{others}")
+                said = f"{count_of(len(waiting), 'request')}, {len(queue)} to be submitted"
+                if not waiting and not has_place:
+                    said += f"; other builds hold {count_of(self._places.count, 'place')} (era5_requests)"
+                if elsewhere:
+                    said += f"; other builds ask for {elsewhere} of these"
+                say(f"in the queue of the CDS: {said}")
                 time.sleep(pause)
                 pause = min(1.5 * pause, self._max_poll_interval)
+
+    def _find_cached(self, session: _RequestContext, job: CdsJob) -> Era5Fields | None:
+        """Return what is needed of a request if all of it has been cached since it was looked for."""
+        found = [self._find_kept(session.area, batch, only_final=session.only_final) for batch in job.wanted]
+        if any(rest for _, rest in found):
+            return None
+        return merge_fields(session.area, self.name, [kept for kept, _ in found])
 
     def _connect(self, http: HttpClient) -> Any:
         """Return cdsapi's client, after a probe of the service: cdsapi itself would retry for minutes."""
@@ -218,7 +272,7 @@ class CdsEra5Source(CachedEra5Source):
                 debug_callback=_discard_message,  # cdsapi's debug output contains the API key
             )
 
-    def _submit(self, api: Any, job: _CdsJob) -> None:
+    def _submit(self, api: Any, job: CdsJob) -> None:
         """Submit a request, or resume the same one if an earlier build submitted it."""
         try:
             if (known := job.read_request_id()) is not None:
@@ -236,7 +290,7 @@ class CdsEra5Source(CachedEra5Source):
         else:
             job.save_request_id()
 
-    def _poll(self, session: _RequestContext, job: _CdsJob) -> Era5Fields | None:
+    def _poll(self, session: _RequestContext, job: CdsJob) -> Era5Fields | None:
         """Return the fields of a job that has ended; None if it is pending or has to be submitted again."""
         if job.error is None:
             try:
@@ -262,12 +316,11 @@ class CdsEra5Source(CachedEra5Source):
             else:
                 return self._download_result(session, job, location, size, checksum)
         job.is_final = True
-        return failed_fields(
-            session.area, self.name, job.batch, self._failure_receipt(session.frame, job, job.error)
-        )
+        receipt = self._failure_receipt(session.frame, session.area, job, job.error)
+        return failed_fields(session.area, self.name, job.wanted_times, receipt)
 
     def _download_result(
-        self, session: _RequestContext, job: _CdsJob, location: str, size: int, checksum: str
+        self, session: _RequestContext, job: CdsJob, location: str, size: int, checksum: str
     ) -> Era5Fields:
         """Download the result of a request, check it and return its fields."""
         area = session.area
@@ -279,31 +332,33 @@ class CdsEra5Source(CachedEra5Source):
                 md5 = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
             if re.fullmatch("[0-9a-f]{32}", checksum) and md5 != checksum:
                 raise InvalidCdsFileError("its checksum is not the one that the CDS announced")
-            return read_cds_netcdf(path, area, job.batch.times, session.reader)
+            return read_cds_netcdf(path, area, job.request.times, session.reader)
 
-        product = era5_product_name(session.frame, job.batch)
+        product = self._product_name(session.frame, area, job)
         receipt, answer = session.http.download(
             [location], job.netcdf_path, product=product, read=read, max_bytes=MAX_NETCDF_BYTES
         )
-        receipt = receipt.replace(notes=(f"CDS request {sanitize_text(job.remote.request_id, 80)}",))
+        notes = [f"CDS request {sanitize_text(job.remote.request_id, 80)}"]
+        if self._by_tiles:
+            notes.append(f"cropped from {area}")
+        receipt = receipt.replace(notes=tuple(notes))
         # after a failed download the next build fetches the same result; after a wrong one it submits again
         job.is_final = receipt.outcome is not Outcome.UNREACHABLE
         if answer is None:
             receipt = receipt.replace(detail=f"the file from the CDS: {receipt.detail}")
-            return failed_fields(area, self.name, job.batch, receipt)
+            return failed_fields(area, self.name, job.wanted_times, receipt)
         receipt = receipt.with_notes(*answer.notes)
-        receipts_by_hour = {moment: (_hour_receipt(receipt, answer, moment),) for moment in job.batch.times}
+        receipts_by_hour = {moment: (hour_receipt(receipt, answer, moment),) for moment in job.request.times}
         return assemble_fields(area, self.name, answer.values, answer.expver, receipts_by_hour)
 
-    def _request_file(self, area: Era5Area, batch: Era5Batch) -> Path:
-        """Return the path where the id of the request for `batch` is stored while it is pending."""
-        text = json.dumps(build_cds_request(area, batch), sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        return self.folder / "requests" / str(area) / f"{batch.name}-{digest}.json"
+    def _product_name(self, frame: Frame, area: Era5Area, job: CdsJob) -> str:
+        """Return the product of a request, for receipts: frames that share it record the same."""
+        return f"{area if self._by_tiles else frame}.era5.{job.request.name}"
 
-    def _failure_receipt(self, frame: Frame, job: _CdsJob, failure: CdsError) -> Receipt:
+    def _failure_receipt(self, frame: Frame, area: Era5Area, job: CdsJob, failure: CdsError) -> Receipt:
         url = redact_url(job.remote.url) if job.remote is not None else self.url
-        return Receipt(era5_product_name(frame, job.batch), failure.outcome, url, detail=failure.detail)
+        name = self._product_name(frame, area, job)
+        return Receipt(name, failure.outcome, url, detail=failure.detail)
 
     def _classify_error(self, error: Exception) -> CdsError:
         failure = classify_cds_error(error, self._credentials)
@@ -320,112 +375,7 @@ class _RequestContext:
     api: Any
     http: HttpClient
     reader: NetcdfProcess
-
-
-@dataclass(eq=False)
-class _CdsJob:
-    """One request to the CDS and its state.
-
-    Attributes
-    ----------
-    batch : Era5Batch
-        The requested hours.
-    inputs : dict
-        The request as submitted.
-    request_file : Path
-        Where its id is stored while it is pending.
-    remote : object or None
-        cdsapi's handle, once submitted.
-    resumed : bool
-        Whether an earlier build submitted it.
-    error : CdsError or None
-        Why it has failed.
-    is_final : bool
-        Whether a later build should submit a new request.
-    retries_left : int
-        How many more unexpected responses are tolerated.
-    place : ExitStack
-        Its place in the queue, while it is pending.
-    """
-
-    batch: Era5Batch
-    inputs: dict[str, Any]
-    request_file: Path
-    remote: Any = None
-    resumed: bool = False
-    error: CdsError | None = None
-    is_final: bool = False
-    retries_left: int = 3
-    place: ExitStack = field(default_factory=ExitStack)
-
-    @property
-    def netcdf_path(self) -> Path:
-        """Where its result is stored until the fields are cached."""
-        return self.request_file.with_suffix(".nc")
-
-    def leave_queue(self) -> None:
-        """Free its place in the queue."""
-        self.place.close()
-
-    def use_retry(self) -> bool:
-        """Use up one retry after an unexpected response; return whether there was one left."""
-        self.retries_left -= 1
-        return self.retries_left >= 0
-
-    def read_request_id(self) -> str | None:
-        """Return the stored id if an earlier build submitted the same request, else None."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            known = parse_json(read_bounded(self.request_file, 1 << 20))
-            if known["inputs"] == self.inputs:
-                return str(known["id"])
-        return None
-
-    def save_request_id(self) -> None:
-        """Store the id, so that a later build can resume the request if this one is interrupted."""
-        text = json.dumps({"id": self.remote.request_id, "inputs": self.inputs})
-        with suppress(VanishedError), translate_cache_errors(self.request_file):
-            make_folder(self.request_file.parent)
-            self.request_file.write_text(text, encoding="utf-8")
-
-    def clean_up(self, http: HttpClient) -> None:
-        """Delete the result and the id unless a later build could resume the request."""
-        if self.is_final:
-            http.cache.discard(self.netcdf_path)
-            self.delete_request_id()
-
-    def delete_request_id(self) -> None:
-        """Delete the stored id."""
-        with suppress(OSError):
-            self.request_file.unlink(missing_ok=True)
-
-
-def build_cds_request(area: Era5Area, batch: Era5Batch) -> dict[str, Any]:
-    """Return the inputs of a CDS request for exactly the hours of `batch`.
-
-    The keys are those of the CDS dataset *ERA5 hourly data on single levels*. The CDS combines days and times
-    freely, so a request for several days and one time of day returns no hour that was not requested.
-    """
-    return {
-        "product_type": ["reanalysis"],
-        "variable": list(ERA5_VARIABLE_NAMES),
-        "year": [f"{batch.year:04d}"],
-        "month": [f"{batch.month:02d}"],
-        "day": [f"{day:02d}" for day in batch.days],
-        "time": [f"{batch.hour:02d}:00"],
-        "data_format": "netcdf",
-        "download_format": "unarchived",
-        "area": list(area.cds_bounds),
-    }
-
-
-def _hour_receipt(receipt: Receipt, answer: CdsFields, moment: datetime) -> Receipt:
-    """Return the receipt of one hour of a result, which may lack that hour."""
-    if moment in answer.values:
-        return receipt
-    if reason := answer.rejected_hours.get(moment):
-        return receipt.replace(outcome=Outcome.CORRUPT, detail=f"at {moment} {reason}")
-    detail = f"the file from the CDS lacks {moment}: not released yet, or lost; build again later"
-    return receipt.replace(outcome=Outcome.ABSENT, detail=detail)
+    only_final: bool
 
 
 def _make_log_callback(level: int) -> Callable[..., None]:

@@ -75,7 +75,8 @@ def classify_cds_error(error: Exception, credentials: CdsCredentials) -> CdsErro
     if status == 403 and "licence" in f"{title} {detail}".lower():
         return CdsError(Outcome.REFUSED, detail or title, everything=True)
     if status in (403, 422) or (status == 400 and not title.startswith("The job")):
-        return CdsError(Outcome.REFUSED, f"the CDS refuses the request: {reason}", everything=False)
+        smaller = "; set era5_fields to fewer fields a request" if "cost limit" in title else ""
+        return CdsError(Outcome.REFUSED, f"the CDS refuses the request: {reason}{smaller}", everything=False)
     if status == 404:
         return CdsError(Outcome.ABSENT, f"the CDS does not have it: {reason}", everything=False)
     if status == 400 and re.search("available yet|no data|latest date available", reason, re.IGNORECASE):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES, Era5Area, Era5Variable
+from hephaestus_build.core.era5_grid import ERA5_STEP, ERA5_VARIABLE_NAMES, Era5Area, Era5Variable
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.provenance import Receipt
 
@@ -57,10 +57,7 @@ def decode_cf_times(numbers: npt.NDArray[Any], units: str, calendar: str) -> lis
 
 @dataclass(frozen=True, order=True)
 class Era5Batch:
-    """Days of one month at one hour of the day: the hours of one CDS request.
-
-    The CDS returns every combination of the requested days and hours; with a single hour these are exactly
-    the wanted times.
+    """Days of one month at one hour of the day, which are needed and cached together.
 
     Parameters
     ----------
@@ -172,6 +169,16 @@ class Era5Fields:
             tuple(self.expver[position] for position in kept),
             self.source,
             {time: proof for time, proof in self.receipts_by_hour.items() if time in wanted},
+        )
+
+    def crop(self, area: Era5Area) -> Era5Fields:
+        """Return the fields on `area`, which lies within that of these fields, in the same turn."""
+        top = round((float(self.latitude[0]) - area.north) / ERA5_STEP)
+        left = round((area.west - float(self.longitude[0])) / ERA5_STEP)
+        rows, columns = area.shape
+        window = self.values[:, :, top : top + rows, left : left + columns]
+        return replace(
+            self, latitude=area.latitudes, longitude=area.longitudes, values=np.ascontiguousarray(window)
         )
 
 

@@ -12,7 +12,7 @@ import re
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -206,9 +206,18 @@ class CachedEra5Source(ABC):
 
     @abstractmethod
     def _retrieve(
-        self, frame: Frame, area: Era5Area, wanted: Sequence[Era5Batch], say: Callable[[str], None]
+        self,
+        frame: Frame,
+        area: Era5Area,
+        wanted: Sequence[Era5Batch],
+        say: Callable[[str], None],
+        *,
+        only_final: bool,
     ) -> Iterator[Era5Fields]:
-        """Request the batches; yield the fields of each, with receipts for every hour of it."""
+        """Request the hours of the batches; yield fields with receipts for every hour of them, in parts.
+
+        A part may hold further hours, and hours that another process has cached meanwhile.
+        """
 
     def set_expected_hashes(self, expected_hash: Callable[[datetime], str | None]) -> None:
         """Use cached hours only if their value hashes are those that `expected_hash` returns, if any."""
@@ -252,25 +261,15 @@ class CachedEra5Source(ABC):
         ValueError
             If a time is not a whole hour.
         """
+        place = self._area_to_ask(area)
         parts: list[Era5Fields] = []
         missing: list[Era5Batch] = []
         for batch in group_into_batches(times):
-            kept = self.month_cache.load(area, batch).select(batch.times)
-            parts.append(
-                replace(
-                    kept,
-                    receipts_by_hour={t: _mark_unchanged(some) for t, some in kept.receipts_by_hour.items()},
-                )
-            )
-            final = {
-                time
-                for time, version in zip(kept.times, kept.expver, strict=True)
-                if version == EXPVER_FINAL or not refresh_preliminary
-            }
-            if days := tuple(time.day for time in batch.times if time not in final):
-                missing.append(replace(batch, days=days))
-        total = len(set(times))
-        settled = total - sum(len(batch.days) for batch in missing)
+            kept, rest = self._find_kept(place, batch, only_final=refresh_preliminary)
+            parts.append(kept.crop(area))
+            missing += [rest] if rest is not None else []
+        total, due = len(set(times)), {time for batch in missing for time in batch.times}
+        settled = total - len(due)
 
         def say(message: str) -> None:
             if progress is not None:
@@ -278,22 +277,46 @@ class CachedEra5Source(ABC):
 
         say(f"{settled} of {total} hours are in the cache")
         if missing:
-            for new in self._retrieve(frame, area, missing, say):
-                part = attach_value_hashes(area, new)
-                self.month_cache.add(area, part)
+            for new in self._retrieve(frame, place, missing, say, only_final=refresh_preliminary):
+                came = attach_value_hashes(place, new)
+                self.month_cache.add(place, came)
+                part = came.select(due).crop(area)
                 parts.append(part)
                 settled += len(part.receipts_by_hour)
                 say(f"{count_of(len(part.times), 'hour')} came")
         return merge_fields(area, self.name, parts)
 
+    def _area_to_ask(self, area: Era5Area) -> Era5Area:
+        """Return the area that is asked for and cached where `area` is needed."""
+        return area
 
-def era5_product_name(frame: Frame, batch: Era5Batch) -> str:
-    """Return the product name of a batch, for receipts."""
-    return f"{frame}.era5.{batch.name}"
+    def _find_kept(
+        self, area: Era5Area, batch: Era5Batch, *, only_final: bool
+    ) -> tuple[Era5Fields, Era5Batch | None]:
+        """Return the cached hours of `batch`, and what of it must be asked for, if anything.
+
+        Parameters
+        ----------
+        area : Era5Area
+            Area of the cached fields.
+        batch : Era5Batch
+            Hours that are needed.
+        only_final : bool
+            Whether to ask for hours too whose cached version is preliminary.
+        """
+        kept = self.month_cache.load(area, batch).select(batch.times)
+        receipts = {time: _mark_unchanged(some) for time, some in kept.receipts_by_hour.items()}
+        enough = {
+            time
+            for time, version in zip(kept.times, kept.expver, strict=True)
+            if version == EXPVER_FINAL or not only_final
+        }
+        days = tuple(time.day for time in batch.times if time not in enough)
+        return replace(kept, receipts_by_hour=receipts), replace(batch, days=days) if days else None
 
 
-def failed_fields(area: Era5Area, source: str, batch: Era5Batch, receipt: Receipt) -> Era5Fields:
-    """Return empty fields for a batch that failed.
+def failed_fields(area: Era5Area, source: str, times: Iterable[datetime], receipt: Receipt) -> Era5Fields:
+    """Return empty fields for hours that failed.
 
     Parameters
     ----------
@@ -301,12 +324,12 @@ def failed_fields(area: Era5Area, source: str, batch: Era5Batch, receipt: Receip
         Requested area.
     source : str
         ``cds`` or ``arco``.
-    batch : Era5Batch
+    times : iterable of datetime
         Requested hours.
     receipt : Receipt
         The failure, recorded for each of the hours.
     """
-    return assemble_fields(area, source, {}, {}, dict.fromkeys(batch.times, (receipt,)))
+    return assemble_fields(area, source, {}, {}, dict.fromkeys(times, (receipt,)))
 
 
 def _mark_unchanged(receipts: Sequence[Receipt]) -> tuple[Receipt, ...]:

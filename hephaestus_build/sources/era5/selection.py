@@ -21,6 +21,7 @@ from hephaestus_build.sources.era5.arco import ArcoEra5Source
 from hephaestus_build.sources.era5.cds import CdsEra5Source
 from hephaestus_build.sources.era5.fields import Era5Fields
 from hephaestus_build.sources.era5.month_cache import HourProgress
+from hephaestus_build.sources.era5.requests import Era5Cost
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,8 @@ class Era5Source(Protocol):
     def description(self) -> str:
         """Name of the source and why it was chosen, for messages."""
 
-    def count_requests(self, times: Iterable[datetime]) -> int:
-        """Return the number of requests for `times`."""
+    def estimate(self, area: Era5Area, times: Iterable[datetime]) -> Era5Cost:
+        """Return what the fields of `area` at `times` cost, as if nothing were cached."""
 
     def set_expected_hashes(self, expected_hash: Callable[[datetime], str | None]) -> None:
         """Use cached hours only if their value hashes are those that `expected_hash` returns, if any."""

@@ -14,6 +14,7 @@ from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.pipeline.plan import BuildPlan, BuildRequest, PairSelection, PlanState
 from hephaestus_build.simulation.server.archive_server import ArchiveServer
 from hephaestus_build.simulation.server.faults import error_status
+from hephaestus_build.sources.era5.requests import Era5Cost
 
 Command = Callable[..., tuple[int, str, str]]
 UNKNOWN = "124D_04854_171313"
@@ -67,7 +68,8 @@ def test_one_frame_is_new_then_owed_or_to_be_extended(
     ],
 )
 def test_the_state_of_a_frame(known: dict[str, object], state: PlanState) -> None:
-    empty = {"pairs_to_fetch": (), "era5_dates": (), "era5_request_count": 0, "grid": None, "listed_count": 0}
+    nothing = Era5Cost(0, 0)
+    empty = {"pairs_to_fetch": (), "era5_dates": (), "era5_cost": nothing, "grid": None, "listed_count": 0}
     request = BuildRequest(Frame(UNKNOWN))
     assert BuildPlan(request=request, selection=PairSelection((), ()), **{**empty, **known}).state == state
 

@@ -82,3 +82,24 @@ def test_kept_listings_and_cubes_count(
     later = outlook(hephaestus, *data, "--since", f"{first.replace(day=first.day + 1):%Y-%m-%d}")
     assert 0 < later["wanted"] < pairs
     assert not upstream.log
+
+
+@pytest.mark.usefixtures("offline")
+def test_requests_to_the_cds_are_counted_by_frame_or_by_tile(
+    hephaestus: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ["--published", "--data-dir", str(tmp_path)]
+    assert outlook(hephaestus, *data)["era5"] is None  # ARCO: there is no key
+    assert "ARCO-ERA5, whose globes all frames share" in hephaestus("plan", *data)[1]
+    monkeypatch.setenv("CDSAPI_KEY", "a-key")
+    own = outlook(hephaestus, *data)["era5"]
+    monkeypatch.setenv("HEPHAESTUS_ERA5_AREA", "tile")
+    shared = outlook(hephaestus, *data)["era5"]
+    assert (own["area"], shared["area"]) == ("frame", "tile")
+    dates = [known.annotations // 3 + 1 for known in published_frames().values()]
+    assert own["requests"] == sum(min(86, count) for count in dates)  # of the months until November 2021
+    assert 25 * 40 < shared["requests"] < own["requests"]
+    assert shared["bytes"] > own["bytes"]
+    said = hephaestus("plan", *data)[1]
+    assert f"{shared['requests']} requests to the CDS" in " ".join(said.split())
+    assert "tiles that frames share" in " ".join(said.split())

@@ -28,6 +28,7 @@ from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.pipeline.upstream_changes import check_upstream
 from hephaestus_build.sources import selection
 from hephaestus_build.sources.era5.fields import assemble_fields
+from hephaestus_build.sources.era5.requests import Era5Cost
 from hephaestus_build.sources.interferograms import (
     EpochBaselines,
     FrameMetadata,
@@ -115,8 +116,8 @@ class Weather:
     url = "memory:"
     description = "memory"
 
-    def count_requests(self, times):
-        return len(set(times))
+    def estimate(self, area, times):
+        return Era5Cost(len(set(times)), 0)
 
     def set_expected_hashes(self, hashes):
         pass

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +32,8 @@ from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.report.quicklook import write_quicklook
 from hephaestus_build.simulation.server.archive_server import ArchiveServer
 from hephaestus_build.simulation.server.faults import error_status
-from hephaestus_build.simulation.world.frame_catalog import FRAME_SPECS, FrameSpec
+from hephaestus_build.simulation.world.frame_catalog import FRAME_SPECS
+from moved_frames import moved
 
 #: The rasters of the archive in turn, and the longitudes of the cube's centre that follow.
 PLACES = {
@@ -47,25 +46,6 @@ PLACES = {
     "near the north pole": (179.9, 89.9, (), 179.9),
     "near the south pole": (-180.1, -89.9, (), 179.9),
 }
-
-
-def moved(spec: FrameSpec, longitude: float, latitude: float) -> FrameSpec:
-    """Return a frame with its volcanoes and its deformation at another place."""
-    east, north = longitude - spec.longitude, latitude - spec.latitude
-
-    def there(item: Any) -> Any:
-        return replace(item, longitude=item.longitude + east, latitude=item.latitude + north)
-
-    return replace(
-        spec,
-        longitude=longitude,
-        latitude=latitude,
-        pixel_size=0.004,
-        # the grid's north edge has no offset: the frames at the poles end at them
-        corner_offset=(spec.corner_offset[0], 0.0),
-        terrain=replace(spec.terrain, volcanoes=tuple(map(there, spec.terrain.volcanoes))),
-        sources=tuple(map(there, spec.sources)),
-    )
 
 
 @contextmanager

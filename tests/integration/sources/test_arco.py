@@ -51,7 +51,7 @@ def test_arco_gives_the_same_fields(server: LoopbackServer, tmp_path: Path) -> N
     assert (
         len(found.receipts)
         == len(chunks(server))
-        == arco_source(server, tmp_path).count_requests([*JULY, *JUNE])
+        == arco_source(server, tmp_path).estimate(AREA, [*JULY, *JUNE]).requests
         == 12
     )
     assert found.receipts[0].product == "era5.20180601T12.total_column_water_vapour"
