@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from hephaestus_build.performance.worker_killer import Worker, WorkerKiller
 
 
 @dataclass
@@ -53,17 +52,14 @@ class PartWorkers:
         RuntimeError
             If a process fails for another reason than having been killed.
         """
-        self._alive: set[subprocess.Popen[bytes]] = set()
-        self._lock, ended = threading.Lock(), threading.Event()
-        killer = threading.Thread(target=self._kill, args=(ended,), daemon=True)
+        self._alive: set[Worker] = set()
         began = time.perf_counter()
-        killer.start()
-        try:
-            with ThreadPoolExecutor(self.workers) as pool:
-                list(pool.map(self._build_part, range(1, self.parts + 1)))
-        finally:
-            ended.set()
-            killer.join()
+        with (
+            WorkerKiller(self.kill_every, self._alive.copy) as killer,
+            ThreadPoolExecutor(self.workers) as pool,
+        ):
+            list(pool.map(self._build_part, range(1, self.parts + 1)))
+        self.kills = killer.kills
         return time.perf_counter() - began
 
     def _build_part(self, number: int) -> None:
@@ -77,21 +73,10 @@ class PartWorkers:
                     stdout=output,
                     stderr=output,
                 )
-            with self._lock:
-                self._alive.add(process)
+            self._alive.add(process)
             code = process.wait()
-            with self._lock:
-                self._alive.discard(process)
+            self._alive.discard(process)
             if code == 0:
                 return
             if code != -signal.SIGKILL:
                 raise RuntimeError(f"part {number} of {self.parts} ended with {code}; see {self.log}")
-
-    def _kill(self, ended: threading.Event) -> None:
-        chance = random.Random(0)
-        while not ended.wait(self.kill_every):
-            with self._lock, suppress(IndexError, ProcessLookupError):
-                victim = chance.choice(sorted(self._alive, key=lambda process: process.pid))
-                if victim.poll() is None:
-                    victim.kill()
-                    self.kills += 1

@@ -115,6 +115,16 @@ def machine_cpu_seconds() -> float:
     return float(user + nice + system + sum(others)) / os.sysconf("SC_CLK_TCK")
 
 
+def process_cpu_seconds(pid: int) -> float:
+    """Return the processor time of a process and of its children that have ended; 0 if it does not tell."""
+    status = Path(f"/proc/{pid}/stat")
+    if not status.exists():
+        return 0.0
+    # the name of the program, in parentheses, may hold anything
+    values = status.read_text().rpartition(")")[2].split()
+    return sum(map(int, values[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 def wait_until_idle(limit: float, share: float = 0.1) -> None:
     """Wait until less than `share` of one core is in use, at most `limit` seconds."""
     end = time.monotonic() + limit

@@ -38,9 +38,14 @@ def evaluate_scale_targets(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         ),
         ("seconds of a usual round of watch", 180, usual["seconds"]),
         (
-            "frames whose cube differs between one worker and four that are killed",
+            "frames whose cube differs between one worker and parts whose workers are killed",
             0,
             result["frames"] - result["equal_frames"],
+        ),
+        (
+            "frames whose cube differs between one worker and a cluster whose workers are killed",
+            0,
+            result["frames"] - result["equal_frames_on_cluster"],
         ),
         ("memory after all frames over that after a tenth of them", 1.25, memory[-1][1] / memory[0][1]),
     ]
@@ -79,7 +84,9 @@ def full_scale_days(rate: float) -> dict[str, float]:
 def render_scale_report(result: Mapping[str, Any]) -> str:
     """Return a result as a page."""
     machine, every, usual = result["machine"], result["round"], result["usual_round"]
-    one, four, frames = result["one_worker"], result["four_workers"], result["frames"]
+    one, frames, workers = result["one_worker"], result["frames"], result["workers"]
+    parts, cluster = result["by_parts"], result["on_cluster"]
+    scheduler, command = (cluster[name] / frames for name in ("scheduler_cpu", "command_cpu"))
     full = full_scale_days(result["rate"])
     met = {True: "yes", False: "no"}
     reached = [
@@ -110,12 +117,16 @@ def render_scale_report(result: Mapping[str, Any]) -> str:
         f"| a look at a frame of {result['pairs_per_frame']} pairs | {every['cpu'] / frames:.3f} |",
         f"| a build that finds nothing new (12 pairs) | {result['nothing_new']['cpu'] / frames:.3f} |",
         f"| a build of 12 tiny pairs | {one['cpu'] / frames:.3f} |",
+        f"| the scheduler of a cluster, leases of requests included | {scheduler:.3f} |",
+        f"| the command that builds on a cluster, its start included | {command:.3f} |",
         "",
         (
-            f"{result['built_pairs']} pairs: four workers that build {four['parts']} parts, of which one was "
-            f"killed {four['kills']} times, take {result['ratio_of_four_to_one']:.2f} times the time of one "
-            f"process on {machine['cores']} cores, which the simulated archive shares. "
-            f"{result['equal_frames']} of {frames} cubes are equal, object by object "
+            f"{result['built_pairs']} pairs: {workers} workers that build {parts['parts']} parts, of which "
+            f"one was killed {parts['kills']} times, take {result['ratio_of_parts_to_one']:.2f} times the "
+            f"time of one process on {machine['cores']} cores, which the simulated archive shares; "
+            f"{workers} workers of a Dask cluster with {cluster['kills']} kills "
+            f"{result['ratio_of_cluster_to_one']:.2f} times. {result['equal_frames']} and "
+            f"{result['equal_frames_on_cluster']} of {frames} cubes are equal, object by object "
             f"({result['objects']} objects)."
         ),
         "",

@@ -15,6 +15,7 @@ from typing import Any
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import Settings, load_settings
 from hephaestus_build.download.request_pace import RATE_WINDOW, spacing_of
+from hephaestus_build.performance.cluster_workers import ClusterWorkers
 from hephaestus_build.performance.many_frames import ManyFrames, copy_cube, spread_looks
 from hephaestus_build.performance.part_workers import PartWorkers
 from hephaestus_build.performance.process_timer import Measurement, measure_task
@@ -50,6 +51,8 @@ class ScaleBenchmark:
         Seconds after which one of several workers is killed, again and again; None kills none.
     frames_per_part : int
         Frames in each part that a worker takes.
+    workers : int
+        Workers that build by parts, and on a cluster.
     report : callable
         Told what is being done.
     run_task : callable
@@ -63,6 +66,7 @@ class ScaleBenchmark:
     rate: float = Settings.model_fields["requests_per_second"].default
     kill_every: float | None = 20.0
     frames_per_part: int = 20
+    workers: int = 4
     report: Callable[[str], None] = lambda _: None
     run_task: Callable[..., Measurement] = measure_task
 
@@ -133,7 +137,7 @@ class ScaleBenchmark:
     # builds of few pairs, by one process and by several
 
     def _measure_builds(self, folder: Path) -> dict[str, Any]:
-        """Build the cubes of all frames in one process, and again by parts in four that are killed."""
+        """Build the cubes of all frames in one process, and again by parts and on a cluster, with kills."""
         world = ManyFrames(self.frames, FEW_EPOCHS, annotated=min(38, self.frames))
         with ArchiveServer(world.open_archive()) as server:
             environment = {**server.environment(), "HEPHAESTUS_ERA5": "arco"}
@@ -150,29 +154,52 @@ class ScaleBenchmark:
             expected = _read_hashes(alone, world.ids)
             server.clear_log()
 
-            self.report(f"building them by parts in four processes, one killed every {self.kill_every} s")
-            shared = folder / "shared"
+            kills = f"one killed every {self.kill_every} s"
+            self.report(f"building them by parts in {self.workers} processes, {kills}")
+            shared, together = folder / "shared", folder / "together"
             program = [sys.executable, "-m", "hephaestus_build"]
-            words = ["build", "--frames-file", str(names), "--no-quicklook", "--at-a-time", "1"]
-            four = PartWorkers(
-                [*program, *words, "--data-dir", str(shared)],
+            words = ["build", "--frames-file", str(names), "--no-quicklook"]
+            parts = PartWorkers(
+                [*program, *words, "--at-a-time", "1", "--data-dir", str(shared)],
                 parts=max(1, -(-self.frames // self.frames_per_part)),
-                workers=4,
+                workers=self.workers,
                 environment=environment,
                 log=folder / "workers.txt",
                 kill_every=self.kill_every,
             )
-            seconds = four.run()
-            equal = sum(found == expected[name] for name, found in _read_hashes(shared, world.ids).items())
+            by_parts = parts.run()
+
+            self.report(f"building them on a cluster of {self.workers} workers, {kills}")
+            cluster = ClusterWorkers(
+                [*program, *words, "--data-dir", str(together)],
+                workers=self.workers,
+                environment=environment,
+                folder=folder / "dask",
+                kill_every=self.kill_every,
+            )
+            on_cluster = cluster.run()
+            equal, equal_on_cluster = (
+                sum(found == expected[name] for name, found in _read_hashes(data, world.ids).items())
+                for data in (shared, together)
+            )
             again = self.run_task(
                 f"{_TASKS_MODULE}:build_all", environment, frames=world.ids, data=str(shared)
             )
         return {
             "built_pairs": pairs,
             "one_worker": {"seconds": one.seconds, "cpu": one.cpu, "peak": one.peak, **one.facts},
-            "four_workers": {"seconds": seconds, "kills": four.kills, "parts": four.parts},
-            "ratio_of_four_to_one": seconds / one.seconds,
+            "workers": self.workers,
+            "by_parts": {"seconds": by_parts, "kills": parts.kills, "parts": parts.parts},
+            "ratio_of_parts_to_one": by_parts / one.seconds,
             "equal_frames": equal,
+            "on_cluster": {
+                "seconds": on_cluster,
+                "kills": cluster.kills,
+                "scheduler_cpu": cluster.scheduler_cpu,
+                "command_cpu": cluster.command_cpu,
+            },
+            "ratio_of_cluster_to_one": on_cluster / one.seconds,
+            "equal_frames_on_cluster": equal_on_cluster,
             "objects": sum(map(len, expected.values())),
             "nothing_new": {"seconds": again.seconds, "cpu": again.cpu},
         }

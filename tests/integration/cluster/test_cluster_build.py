@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from archives import objects
-from dask_processes import PATIENCE, DaskProcesses, archive_of, frames_of
+from cluster_archive import archive_of, frames_of
 from hephaestus_build.cluster import connection
 from hephaestus_build.cluster.cluster_build import build_on_cluster
 from hephaestus_build.core import extras
@@ -25,6 +25,7 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import load_settings
 from hephaestus_build.cube.storage.generations import LOCK_HOLDER_FILE, FrameStore
 from hephaestus_build.operations.batch import build_frames
+from hephaestus_build.performance.dask_processes import PATIENCE, DaskProcesses
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server import faults
 from hephaestus_build.simulation.server.archive_server import ArchiveServer

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dask_processes import PATIENCE, DaskProcesses, archive_of, frames_of
+from cluster_archive import archive_of, frames_of
 from hephaestus_build.download.request_pace import RATE_WINDOW
+from hephaestus_build.performance.dask_processes import PATIENCE, DaskProcesses
 from hephaestus_build.simulation.server import faults
 from hephaestus_build.simulation.server.http_server import RequestLogEntry
 

@@ -19,7 +19,7 @@ import yaml
 
 from archives import objects
 from checkout import ROOT
-from dask_processes import archive_of, frames_of
+from cluster_archive import archive_of, frames_of
 from doc_pages import blocks
 from hephaestus_build.core.settings import load_settings
 from hephaestus_build.simulation.server.archive_server import ArchiveServer

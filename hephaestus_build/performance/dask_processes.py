@@ -1,4 +1,4 @@
-"""Dask clusters of separate processes and archives of several small frames, for tests of builds on them."""
+"""A Dask cluster of separate processes on this machine, as others run it on many."""
 
 from __future__ import annotations
 
@@ -7,18 +7,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-
-from hephaestus_build.core.frames import Frame
-from hephaestus_build.simulation.server.archive_server import ArchiveServer
-from hephaestus_build.simulation.server.archive_state import SimulatedArchive
-from hephaestus_build.simulation.world.frame_catalog import FRAME_SPECS
-from hephaestus_build.simulation.world.world import World
+from typing import Self
 
 #: Seconds for a process to start, on a machine with other work.
 PATIENCE = 120.0
@@ -98,11 +90,11 @@ class DaskProcesses:
         self._processes.append(process)
         return process
 
-    def _wait_until(self, is_so: Any) -> None:
+    def _wait_until(self, is_so: Callable[[], bool]) -> None:
         end = time.monotonic() + PATIENCE
         while not is_so():
-            assert time.monotonic() < end, sorted(self._folder.glob("*.log"))
-            assert self._processes[-1].poll() is None, self._folder
+            if time.monotonic() > end or self._processes[-1].poll() is not None:
+                raise RuntimeError(f"a process of the cluster did not start; see the logs in {self._folder}")
             time.sleep(0.05)
 
     def __exit__(
@@ -112,25 +104,3 @@ class DaskProcesses:
             process.kill()
         for process in self._processes:
             process.wait()
-
-
-@contextmanager
-def archive_of(frames: int, *, epochs: int = 4, size: tuple[int, int] = (80, 90)) -> Iterator[ArchiveServer]:
-    """Serve a number of small frames, each at one of the places of the catalog."""
-    places = [
-        replace(spec, id=f"{198 + index % 3}{spec.id[3]}_{300 + index:05d}_131313")
-        for index in range(frames)
-        for spec in [FRAME_SPECS[index % 2]]
-    ]
-    archive = SimulatedArchive(World(size=size, epochs=epochs, places=places, oddities=()))
-    archive.make_all_files()
-    try:
-        with ArchiveServer(archive) as server:
-            yield server
-    finally:
-        archive.close()
-
-
-def frames_of(server: ArchiveServer) -> list[Frame]:
-    """Return the frames of an archive."""
-    return [Frame(name) for name in server.archive.world.frames]
