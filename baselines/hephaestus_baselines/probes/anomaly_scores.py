@@ -36,7 +36,7 @@ from hephaestus_baselines.training.inference import (
     make_collector,
     make_window_dataset,
 )
-from hephaestus_baselines.training.prediction import MapReceiver, read_ahead
+from hephaestus_baselines.training.prediction import MapReceiver, read_ahead, read_back_maps
 from hephaestus_baselines.training.reader_count import count_readers
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.progress import ProgressListener
@@ -100,6 +100,7 @@ def score_anomalies(
         part: BatchCollector(make_collector(recipe, part, prepared.items[part], prepared))
         for part in _HELD_OUT
     }
+    readback = read_back_maps(on_map) if on_map is not None else None
     bank = _PlaceBank(recipe, foreign)
     stage = f"{recipe.model}: anomalies"
     workers = count_readers(recipe, encoder.device)
@@ -116,9 +117,11 @@ def score_anomalies(
                 maps = _map_scores(scores, features.shape[1], recipe.size, fields)
                 said = maps if recipe.task == "segmentation" else _window_scores(maps, fields)
                 collectors[part].add(batch["index"] - first[part], batch["label"], fields, said)
-                if on_map is not None:
-                    on_map([items[place] for place in batch["index"].tolist()], maps.cpu().numpy())
+                if readback is not None:
+                    readback.add([items[place] for place in batch["index"].tolist()], {"maps": maps})
             listener.advance(stage, len(step.draws))
+        if readback is not None:
+            readback.finish()
     return {part: collector.finish() for part, collector in collectors.items()}
 
 
@@ -213,7 +216,7 @@ class _PlaceBank:
                 self._seen = _begin_bank(self._recipe, chosen, chosen.shape[1])
             self._seen.update(chosen, seen)
         else:
-            self._distances.append(self._fitted(chosen).distances(chosen)[seen])
+            self._distances.append(torch.where(seen, self._fitted(chosen).distances(chosen), torch.nan))
 
     def score(self, step: _Batch, features: Tensor, known: Tensor) -> Tensor:
         """Return the scores of patches, float32 (B, P) from 0 to 1; 0 where there is no data."""
@@ -299,7 +302,7 @@ class _ForeignBank:
                 self.fit = _fit_bank(seen)
             except ValueError:
                 self.fit = _standard(patches)
-            distances = [self.fit.distances(flat)[counted] for flat, counted in apart]
+            distances = [torch.where(counted, self.fit.distances(flat), torch.nan) for flat, counted in apart]
             self.scale = distance_scale(distances, patches.shape[2])
 
 
@@ -312,14 +315,16 @@ def reduce_patches(features: Tensor, seed: int) -> Tensor:
 def distance_scale(distances: Sequence[Tensor], width: int) -> float:
     """Return the distance that becomes the score 0.5: a high one of quiet patches.
 
-    Without any quiet patch it is that of a Gaussian in `width` dimensions.
+    Without any quiet patch it is that of a Gaussian in `width` dimensions. NaN stands for patches that do not
+    count.
     """
-    known = torch.cat([*distances, torch.empty(0, dtype=torch.float64)]) if distances else torch.empty(0)
+    every = torch.cat([one.flatten() for one in distances]).cpu().numpy() if distances else np.empty(0)
+    known = every[~np.isnan(every)]
     expected = float(np.sqrt(width))
-    if not known.numel():
+    if not known.size:
         return expected
     # numpy's takes any number of values
-    return max(float(np.quantile(known.cpu().numpy(), _SCALE_QUANTILE)), 1e-3 * expected)
+    return max(float(np.quantile(known, _SCALE_QUANTILE)), 1e-3 * expected)
 
 
 def _map_scores(scores: Tensor, rows: int, size: int, fields: Mapping[str, Tensor]) -> Tensor:

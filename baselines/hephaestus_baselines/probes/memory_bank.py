@@ -159,17 +159,23 @@ class PatchSample:
     def __init__(self, width: int, most: int, seed: int, device: torch.device | None = None) -> None:
         self._most = most
         self._generator = torch.Generator().manual_seed(derive_seed(seed, width, most))
-        self.patches = torch.empty(0, width, dtype=torch.float64, device=device)
+        self._patches = torch.empty(0, width, dtype=torch.float64, device=device)
         self._rank = torch.empty(0, dtype=torch.float64, device=device)
 
+    @property
+    def patches(self) -> Tensor:
+        """The sample, float64 (K, D)."""
+        return self._patches[self._rank.isfinite()]
+
     def update(self, features: Tensor, known: Tensor) -> None:
-        """Add patches, (B, P, D), of which those in `known`, bool (B, P), count."""
+        """Add patches, (B, P, D), of which those in `known`, bool (B, P), count; the host does not wait."""
         rank = torch.rand(known.shape, generator=self._generator, dtype=torch.float64).to(known.device)
-        patches = torch.cat([self.patches, features[known].to(torch.float64)])
-        ranks = torch.cat([self._rank, rank[known]])
+        # a selection of patches would wait for the number of them
+        ranks = torch.cat([self._rank, torch.where(known, rank, torch.inf).flatten()])
+        patches = torch.cat([self._patches, features.flatten(0, 1).to(torch.float64)])
         # those of the lowest random numbers are a sample of all patches so far
         kept = ranks.argsort(stable=True)[: self._most]
-        self.patches, self._rank = patches[kept], ranks[kept]
+        self._patches, self._rank = patches[kept], ranks[kept]
 
 
 @dataclass(frozen=True)
@@ -196,13 +202,14 @@ class NearestPatches:
         ValueError
             If there are less than two.
         """
-        if len(sample.patches) < 2:
+        patches = sample.patches
+        if len(patches) < 2:
             raise ValueError("a bank needs two patches at least")
-        deviation = sample.patches.std(0, correction=0)
+        deviation = patches.std(0, correction=0)
         typical = deviation.square().mean().sqrt()
         # where nothing ever changed, rounding must not look like an anomaly
         scale = deviation.clamp(min=float(typical) * _JITTER**0.5 + 1e-12)
-        return cls(sample.patches / scale, scale)
+        return cls(patches / scale, scale)
 
     def distances(self, features: Tensor) -> Tensor:
         """Return the distance of each patch from the nearest, float64 (B, P), of features (B, P, D)."""

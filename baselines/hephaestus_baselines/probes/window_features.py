@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from hephaestus_baselines.config.run_config import Recipe
@@ -27,6 +28,7 @@ from hephaestus_baselines.training.inference import (
     translate_reader_errors,
 )
 from hephaestus_baselines.training.prediction import read_ahead
+from hephaestus_baselines.training.readback import Readback
 from hephaestus_baselines.training.reader_count import count_readers
 from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.dataset.splits import SplitPart
@@ -113,15 +115,22 @@ class FeatureReader:
         windows = make_window_dataset(recipe, self.prepared.items[part], self.prepared)
         batches = [draws[at : at + DEFAULT_BATCH_SIZE] for at in range(0, len(draws), DEFAULT_BATCH_SIZE)]
         stage = f"{recipe.model}: features of {part}"
-        features, labels, shares = [], [], []
+        parts: list[WindowFeatures] = []
+        readback: Readback[npt.NDArray[np.uint8]] = Readback(
+            lambda label, read: parts.append(WindowFeatures(read["features"], label, read["share"]))
+        )
         workers = count_readers(recipe, self.encoder.device)
         with reading(stage, len(draws), workers, self.listener):
             for batch, fields in read_ahead(windows, batches, workers, self.encoder.device):
-                features.append(self.encoder.pool(fields).cpu().numpy())
-                shares.append(data_shares(fields).cpu().numpy())
-                labels.append(batch["label"].numpy().astype("u1"))
-                self.listener.advance(stage, len(labels[-1]))
-        return WindowFeatures(np.concatenate(features), np.concatenate(labels), np.concatenate(shares))
+                label = batch["label"].numpy().astype("u1")
+                readback.add(label, {"features": self.encoder.pool(fields), "share": data_shares(fields)})
+                self.listener.advance(stage, len(label))
+            readback.finish()
+        return WindowFeatures(
+            np.concatenate([one.features for one in parts]),
+            np.concatenate([one.label for one in parts]),
+            np.concatenate([one.data_share for one in parts]),
+        )
 
 
 @contextmanager

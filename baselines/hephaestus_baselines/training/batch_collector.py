@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,17 +16,12 @@ from hephaestus_baselines.evaluation.predictions import (
     PredictionCollector,
     Predictions,
 )
+from hephaestus_baselines.training.readback import Readback
 from hephaestus_build.core.errors import HephaestusError
-
-#: Batches whose values may still be on their way from the device.
-_UNDER_WAY = 2
 
 
 class BatchCollector:
-    """Hands the predictions of batches to a collector.
-
-    On a GPU values are copied to the host behind the step that made them, and looked at two batches later, so
-    that the host launches steps without waiting for one. On a CPU they are there at once.
+    """Hands the predictions of batches to a collector; the host does not wait for them.
 
     Parameters
     ----------
@@ -36,7 +30,7 @@ class BatchCollector:
 
     def __init__(self, collector: PredictionCollector) -> None:
         self._collector = collector
-        self._under_way: deque[tuple[Any, Tensor, Tensor, dict[str, Tensor]]] = deque()
+        self._readback: Readback[tuple[Tensor, Tensor]] = Readback(self._hand_over)
 
     def add(self, index: Tensor, label: Tensor, fields: Mapping[str, Tensor], probability: Tensor) -> None:
         """Add a batch of B windows.
@@ -55,13 +49,7 @@ class BatchCollector:
             made["probability"] = probability
         else:
             made |= {"proper": _are_probabilities(probability), **_histograms(probability, fields)}
-        # to pinned memory, if from a GPU
-        host = {name: values.to("cpu", non_blocking=True) for name, values in made.items()}
-        on_gpu = probability.is_cuda
-        copied = torch.cuda.current_stream(probability.device).record_event() if on_gpu else None
-        self._under_way.append((copied, index, label, host))
-        while len(self._under_way) > (_UNDER_WAY if on_gpu else 0):
-            self._hand_over()
+        self._readback.add((index, label), made)
 
     def finish(self) -> Predictions:
         """Return the predictions of all batches.
@@ -71,21 +59,17 @@ class BatchCollector:
         HephaestusError
             If an item has no prediction, or one that is no probability.
         """
-        while self._under_way:
-            self._hand_over()
+        self._readback.finish()
         return self._collector.finish()
 
-    def _hand_over(self) -> None:
-        copied, index, label, host = self._under_way.popleft()
-        if copied is not None:
-            copied.synchronize()
-        share = host.pop("share").numpy()
+    def _hand_over(self, told: tuple[Tensor, Tensor], host: dict[str, npt.NDArray[Any]]) -> None:
+        index, label = (values.numpy() for values in told)
+        share = host.pop("share")
         if "probability" in host:
-            self._collector.add(index.numpy(), label.numpy(), host["probability"].numpy(), data_share=share)
+            self._collector.add(index, label, host["probability"], data_share=share)
             return
         _check_probabilities(host.pop("proper"))
-        pixels = _count_by_set(host)
-        self._collector.add(index.numpy(), label.numpy(), pixels=pixels, data_share=share)
+        self._collector.add(index, label, pixels=_count_by_set(host), data_share=share)
 
 
 def data_shares(fields: Mapping[str, Tensor]) -> Tensor:
@@ -114,14 +98,16 @@ def count_histograms_on_device(
         If a value is no probability.
     """
     _check_probabilities(_are_probabilities(probability))
-    return _count_by_set({name: counts.cpu() for name, counts in _histograms(probability, fields).items()})
+    return _count_by_set(
+        {name: counts.cpu().numpy() for name, counts in _histograms(probability, fields).items()}
+    )
 
 
 def _are_probabilities(values: Tensor) -> Tensor:
     return ((values >= 0) & (values <= 1)).all()
 
 
-def _check_probabilities(proper: Tensor) -> None:
+def _check_probabilities(proper: Any) -> None:
     """Raise HephaestusError unless all values were: NaN and values outside 0 to 1 are counted in some bin."""
     if not bool(proper):
         raise HephaestusError(
@@ -148,9 +134,9 @@ def _histograms(probability: Tensor, fields: Mapping[str, Tensor]) -> dict[str, 
     }
 
 
-def _count_by_set(counts: Mapping[str, Tensor]) -> dict[PixelSet, npt.NDArray[Any]]:
+def _count_by_set(counts: Mapping[str, npt.NDArray[Any]]) -> dict[PixelSet, npt.NDArray[Any]]:
     found: dict[PixelSet, npt.NDArray[Any]] = {}
     names: tuple[PixelSet, ...] = ("data", "all")
     for name in names:
-        found[name] = counts[name].numpy().astype(np.uint32)
+        found[name] = counts[name].astype(np.uint32)
     return found

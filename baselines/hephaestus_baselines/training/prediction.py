@@ -30,11 +30,14 @@ from hephaestus_baselines.training.inference import (
     translate_reader_errors,
 )
 from hephaestus_baselines.training.prefetch import make_preparation_stream, prepare_ahead
+from hephaestus_baselines.training.readback import Readback
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.dataset.splits import SplitPart
 
 #: Receives the probabilities of the pixels of windows, float32 (B, S, S), with their items.
 MapReceiver = Callable[[Sequence[DatasetItem], npt.NDArray[np.float32]], None]
+#: The maps of batches on their way from a device, with their items.
+MapReadback = Readback[Sequence[DatasetItem]]
 
 
 def predict_items(
@@ -98,6 +101,7 @@ def predict_items(
     preparation = BatchPreparation(recipe, trained.moments, (), terrain=terrain, device=target)
     batches = prepare_ahead(loader, preparation.prepare_validation, make_preparation_stream(target))
     collector = BatchCollector(make_collector(recipe, chosen, items, prepared))
+    maps = read_back_maps(on_map) if on_map is not None else None
     stage = f"{recipe.model}: {chosen}"
     listener.stage(stage, len(items))
     with translate_reader_errors(stage, workers):
@@ -106,10 +110,21 @@ def predict_items(
                 probability = logits_to_probability(trained.model(batch["inputs"]))
                 index, label = (batch["batch"][name] for name in ("index", "label"))
                 collector.add(index, label, batch["fields"], probability)
-            if on_map is not None:
-                on_map([items[place] for place in index.tolist()], probability.cpu().numpy())
+            if maps is not None:
+                maps.add([items[place] for place in index.tolist()], {"maps": probability})
             listener.advance(stage, len(index))
+        if maps is not None:
+            maps.finish()
     return collector.finish()
+
+
+def read_back_maps(receive: MapReceiver) -> MapReadback:
+    """Return what hands the maps of batches, named ``maps``, to a receiver."""
+
+    def hand_over(items: Sequence[DatasetItem], arrays: dict[str, npt.NDArray[Any]]) -> None:
+        receive(items, arrays["maps"])
+
+    return Readback(hand_over)
 
 
 def read_ahead(
