@@ -10,19 +10,22 @@ import torch
 from torch.utils.data import Dataset
 
 from hephaestus_baselines.config.run_config import Recipe
+from hephaestus_baselines.config.tasks import INTENSITY_LEVELS, TASK_SPECS, Task
 from hephaestus_baselines.data.dataset_items import DatasetItem
 from hephaestus_baselines.data.preparation import PreparedData
+from hephaestus_baselines.data.sample_attributes import SampleAttributes
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.dataset.channel_statistics import ChannelStatistics
 from hephaestus_build.dataset.running_moments import CHANNELS, ProductMoments, RunningMoments
 from hephaestus_build.dataset.samples import Sample
-from hephaestus_build.dataset.splits import Split
+from hephaestus_build.dataset.splits import Split, SplitPart
 from hephaestus_build.dataset.tiling import Tile
 
 # models this small gain nothing from a second thread, and wait for it on a busy machine
 torch.set_num_threads(1)
 
 FRAME = Frame("198A_00210_131313")
+ACTIVITIES = TASK_SPECS["activity"].classes
 
 
 class ToyWindows(Dataset[dict[str, torch.Tensor]]):
@@ -36,9 +39,11 @@ class ToyWindows(Dataset[dict[str, torch.Tensor]]):
         size: int,
         atmosphere: bool,
         volcanic_only: bool = False,
+        task: Task = "classification",
         threads: int,
     ) -> None:
         self.items, self.size, self.atmosphere = tuple(items), size, atmosphere
+        self.spec = TASK_SPECS[task]
 
     def __len__(self) -> int:
         return len(self.items)
@@ -53,7 +58,7 @@ class ToyWindows(Dataset[dict[str, torch.Tensor]]):
         if item.positive:
             row, column = chance.integers(2, size // 2, 2)
             mask[-1, row : row + size // 3, column : column + size // 3] = 1
-            phase[mask > 0] += 2
+            phase[mask > 0] += -2 if self.spec.tells_kind and kind_of(item) else 2
         phase[:, :2] = 0  # no data
         inside = np.ones((size, size), bool)
         inside[-1] = False
@@ -67,7 +72,7 @@ class ToyWindows(Dataset[dict[str, torch.Tensor]]):
             "rows": torch.linspace(0, 2, size),
             "columns": torch.linspace(0, 2, size),
             "aspect": torch.tensor(0.8),
-            "label": torch.tensor(int(mask.any())),
+            "label": torch.tensor(kind_of(item) if self.spec.tells_kind else int(mask.any())),
             "weight": torch.tensor(1.0),
             "index": torch.tensor(index),
         }
@@ -75,6 +80,11 @@ class ToyWindows(Dataset[dict[str, torch.Tensor]]):
             fields = chance.normal(0, 1, (steps, 2, 3, 3, 3)).astype("f4")
             sample["atmosphere"] = torch.from_numpy(fields)
         return sample
+
+
+def kind_of(item: DatasetItem) -> int:
+    """Return the class of an item's deformation, -1 without any: its blob goes up or down."""
+    return item.members[0].unique_id // 2 % 2 if item.positive else -1
 
 
 def toy_items(
@@ -102,6 +112,11 @@ def toy_prepared(train: int = 12, held: int = 8, *, series: bool = False, same: 
     empty = {"train": (), "validation": (), "test": ()}
     split = Split("strict-temporal", 1, "by hand", (), empty)  # type: ignore[arg-type]
     training = toy_items(train, series=series, fixed=same)
+    parts: dict[SplitPart, tuple[DatasetItem, ...]] = {
+        "train": training,
+        "validation": training if same else toy_items(held, series=series, fixed=True, start=100),
+        "test": toy_items(held, series=series, fixed=True, start=200),
+    }
     return PreparedData(
         split,
         {},
@@ -109,12 +124,17 @@ def toy_prepared(train: int = 12, held: int = 8, *, series: bool = False, same: 
         ChannelStatistics(
             split.name, split.sha256, True, {FRAME.id: measured}, {FRAME.id: dict.fromkeys(measured, 1)}
         ),
-        {
-            "train": training,
-            "validation": training if same else toy_items(held, series=series, fixed=True, start=100),
-            "test": toy_items(held, series=series, fixed=True, start=200),
-        },
+        parts,
         True,
+        attributes={
+            (item.frame, pair): SampleAttributes(
+                "", (ACTIVITIES[kind_of(item)],), (INTENSITY_LEVELS[kind_of(item)],)
+            )
+            for items in parts.values()
+            for item in items
+            if item.positive
+            for pair in item.pairs
+        },
     )
 
 
@@ -122,7 +142,7 @@ def toy_recipe(**fields: Any) -> Recipe:
     """Return a recipe that trains within seconds."""
     task = fields.setdefault("task", "classification")
     small = {
-        "model": "resnet-tiny" if task == "classification" else "unet-tiny",
+        "model": "unet-tiny" if TASK_SPECS[task].per_pixel else "resnet-tiny",
         "size": 32,
         "weights": "none",
         "epochs": 3,

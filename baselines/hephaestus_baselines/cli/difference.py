@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 _TITLES = {
     "precision": "precision", "recall": "recall", "f1": "F1", "auroc": "AUROC", "iou": "IoU",
-    "average_precision": "average precision",
+    "average_precision": "average precision", "macro_f1": "macro F1", "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy", "mae": "mean absolute error",
+    "macro_mae": "class mean of absolute errors",
+    "quadratic_kappa": "quadratic kappa",
 }  # fmt: skip
 
 

@@ -162,8 +162,9 @@ def _print_report(report: KindReport) -> None:
     titles = [name.replace("_", " ") for name in names]
     print_table(["", *titles], rows)
     scored = [*report.classes[0].scores] if report.classes else []
+    parts = [*report.classes[0].windows] if report.classes else []
     print_table(
-        ["", *report.windows, "events", *(name.replace("_", " ") for name in scored), "left out of means"],
+        ["", *parts, "events", *(name.replace("_", " ") for name in scored), "left out of means"],
         [
             [
                 one.name,

@@ -38,6 +38,9 @@ WeightsOption = Annotated[
         "the ImageNet weights, or a .safetensors file."
     ),
 ]
+TasksOption = Annotated[
+    list[str] | None, typer.Option("--task", help="Runs of this task of the preset alone; may be repeated.")
+]
 BatchOption = Annotated[
     str | None,
     typer.Option(

@@ -22,6 +22,7 @@ from hephaestus_baselines.cli.options import (
     PartOption,
     PresetArgument,
     ResultsOption,
+    TasksOption,
     UncheckedOption,
     WeightsOption,
     format_command,
@@ -61,6 +62,7 @@ def run(
     weights: WeightsOption = None,
     batch: BatchOption = None,
     fields: FieldsOption = None,
+    tasks: TasksOption = None,
     device: DeviceOption = "auto",
     at_a_time: Annotated[
         int, typer.Option("--at-a-time", min=1, max=64, help="Concurrent runs, each in its own process.")
@@ -87,6 +89,7 @@ def run(
         weights,
         fields,
         data_dir,
+        tasks=tasks,
         batch=batch,
         unchecked=unchecked,
     )
@@ -135,6 +138,7 @@ def plan(
     weights: WeightsOption = None,
     batch: BatchOption = None,
     fields: FieldsOption = None,
+    tasks: TasksOption = None,
     unchecked: UncheckedOption = False,
     data_dir: DataDirOption = None,
     as_json: bool = JSON_OPTION,
@@ -150,6 +154,7 @@ def plan(
         weights,
         fields,
         data_dir,
+        tasks=tasks,
         batch=batch,
         unchecked=unchecked,
     )
@@ -171,6 +176,7 @@ def tables(
     weights: WeightsOption = None,
     batch: BatchOption = None,
     fields: FieldsOption = None,
+    tasks: TasksOption = None,
     unchecked: UncheckedOption = False,
     allow_unseen: AllowUnseenOption = False,
     markdown: Annotated[
@@ -184,8 +190,8 @@ def tables(
     Where the cubes are gone, tables are made of the results alone; pictures of predictions are left out.
     """
     bench, _ = _open_experiment_grid(
-        preset, cubes, simulated, mixed, results, "1/1", weights, fields, data_dir, batch=batch,
-        unchecked=unchecked, results_alone=True,
+        preset, cubes, simulated, mixed, results, "1/1", weights, fields, data_dir, tasks=tasks,
+        batch=batch, unchecked=unchecked, results_alone=True,
     )  # fmt: skip
     from hephaestus_baselines.experiments.experiment_report import write_experiment_report
 
@@ -215,6 +221,7 @@ def _open_experiment_grid(
     weights: str | None,
     fields: Sequence[str] | None,
     data_dir: Path | None,
+    tasks: Sequence[str] | None = None,
     batch: str | None = None,
     unchecked: bool = False,
     results_alone: bool = False,
@@ -229,6 +236,8 @@ def _open_experiment_grid(
 
     share = parse_part(part)
     chosen = read_preset(preset)
+    if tasks:
+        chosen = chosen.select_tasks(tasks)
     changes = parse_fields(fields or ())
     if weights:
         changes["weights"] = local_path("--weights", weights)
@@ -298,8 +307,16 @@ def _print_run(end: RunOutcome, index: int) -> None:
 
 def format_headline_score(result: Any) -> str:
     """Return a run's headline score on test, with that of the best control computed beside it."""
+    from hephaestus_baselines.evaluation.kind_schema import KindRunResult
+    from hephaestus_baselines.reporting.headline import find_kind_headline
     from hephaestus_baselines.reporting.table_schema import HEADLINE_SCORE
 
+    if isinstance(result, KindRunResult):
+        told = find_kind_headline(result)
+        beside = (
+            result.assessment.controls[told.control].scores[told.score].value if told.control else math.nan
+        )
+        return f"macro F1 {told.value:.3f} ({told.control or 'no control'} {beside:.3f})"
     unit: Any = "pixels" if result.task == "segmentation" else "items"
     name = HEADLINE_SCORE[unit]
     found = result.assessment.units[unit]

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from hephaestus_baselines.config.channels import AtmosphereMode, BlindInput, InputChannels, PhaseEncoding
+from hephaestus_baselines.config.tasks import TASK_SPECS, Task, TaskSpec
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.parsing import decode_utf8, parse_yaml, read_bounded
@@ -32,8 +33,6 @@ from hephaestus_build.core.settings import local_path
 from hephaestus_build.dataset.running_moments import MaskingConvention
 from hephaestus_build.dataset.tiling import DEFAULT_TILING, TILE_SIZE, TilingMode
 
-Task = Literal["classification", "segmentation"]
-TASKS: tuple[Task, ...] = ("classification", "segmentation")
 #: How a model is made: trained, or a frozen encoder under a probe or a memory bank.
 Method = Literal["trained", "linear-probe", "knn-probe", "memory-bank", "memory-bank-knn"]
 LossName = Literal["cross-entropy", "focal"]
@@ -90,7 +89,10 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    task: Task = Field(description="classification of windows, or segmentation of their pixels")
+    task: Task = Field(
+        description="classification of windows, or segmentation of their pixels; activity or intensity of "
+        "windows that show deformation"
+    )
     model: str = Field(
         description="name of the architecture (hephaestus_baselines.models.architectures.MODELS)",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}$",  # part of a folder name
@@ -174,7 +176,11 @@ class Recipe(BaseModel):
     choice: Literal["score", "loss"] = Field(
         "score", description="what chooses the epoch on validation: its score, or its loss as published"
     )
-    balance: bool = Field(True, description="all positives and as many negatives, drawn again in each epoch")
+    balance: bool = Field(
+        True,
+        description="all positives and as many negatives, drawn again in each epoch; of activity and "
+        "intensity, each class equally often",
+    )
     augment: bool | tuple[Augmentation, ...] = Field(
         True,
         description="random augmentations of training samples: the paper's (true), none, or those named; "
@@ -259,6 +265,8 @@ class Recipe(BaseModel):
                 f"{self.model} with windows of {self.size} pixels normalises one value a channel and sample, "
                 "so batch_size must be at least 2"
             )
+        if self.spec.tells_kind:
+            self._check_kind_settings()
         if self.method in ("linear-probe", "knn-probe") and self.task != "classification":
             raise ValueError(f"a {self.method} classifies windows; its task is classification")
         if self.samples_per_step > self.largest_batch:
@@ -269,6 +277,24 @@ class Recipe(BaseModel):
         if self.chosen_batch and self.batch_size != "auto":
             raise ValueError("chosen_batch is for batch_size auto alone")
         return self
+
+    def _check_kind_settings(self) -> None:
+        """Raise ValueError if a setting is for tasks that tell deformation from none."""
+        if self.method != "trained":
+            raise ValueError(
+                f"`hephaestus benchmark probe` tells the {self.task} by heads on frozen networks"
+            )
+        if self.weights == "simulated":
+            raise ValueError(f"simulated interferograms have no labels of {self.task}; choose other weights")
+        if self.calibrated:
+            raise ValueError(f"probabilities of {self.task} are not calibrated: calibrated must be false")
+        if self.focal_alpha is not None:
+            raise ValueError(f"focal_alpha weighs deformation against none, not classes of {self.task}")
+
+    @property
+    def spec(self) -> TaskSpec:
+        """Labels, classes and scores of the task."""
+        return TASK_SPECS[self.task]
 
     @property
     def samples_per_step(self) -> int:
@@ -310,7 +336,7 @@ class Recipe(BaseModel):
     @property
     def uses_uncertain(self) -> bool:
         """Whether frames whose outlines are uncertain are used."""
-        return self.uncertain == "keep" or (self.uncertain == "by-task" and self.task == "classification")
+        return self.uncertain == "keep" or (self.uncertain == "by-task" and not self.spec.per_pixel)
 
     @property
     def is_pretrained(self) -> bool:
@@ -342,7 +368,8 @@ class Recipe(BaseModel):
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         steps = "series" if self.series else "single"
         name = self.model if self.method == "trained" else f"{self.model}-{self.method}"
-        return f"{name}-{steps}-atmosphere-{self.atmosphere}-seed-{self.seed}-{digest[:8]}"
+        named = f"{self.task}-{name}" if self.spec.tells_kind else name
+        return f"{named}-{steps}-atmosphere-{self.atmosphere}-seed-{self.seed}-{digest[:8]}"
 
     def write(self, path: Path) -> None:
         """Write all fields as YAML, atomically.
@@ -428,6 +455,23 @@ class Preset(BaseModel):
     splits: tuple[FolderName, ...] = ()
     controls: tuple[Literal["terrain only"], ...] = ()
 
+    def select_tasks(self, names: Sequence[str]) -> Preset:
+        """Return the preset with some of its tasks alone.
+
+        Raises
+        ------
+        UsageError
+            If it has no such task.
+        """
+        if unknown := set(names) - set(self.tasks):
+            raise UsageError(
+                f"preset {self.name}: it has no runs of {sanitize_text(min(unknown), 60)}; its tasks are "
+                f"{', '.join(self.tasks)}"
+            )
+        return self.model_copy(
+            update={"tasks": {task: grid for task, grid in self.tasks.items() if task in names}}
+        )
+
     def make_recipes(self, /, **changes: Any) -> tuple[Recipe, ...]:
         """Return all runs, those of the first seed first, so that an interrupted grid has a complete table.
 
@@ -452,6 +496,11 @@ class Preset(BaseModel):
             raise UsageError(
                 f"preset {self.name}: its splits are not folds of one split, and could stand in no table "
                 "together; write a preset for each"
+            )
+        kinds = [task for task in self.tasks if TASK_SPECS[task].tells_kind]
+        if kinds and len(set(self.splits)) > 1:
+            raise UsageError(
+                f"preset {self.name}: folds are not scored together for {kinds[0]}; give it one split"
             )
         if not self.splits or "split" in changes:
             return tuple(self._iter_recipes(changes))

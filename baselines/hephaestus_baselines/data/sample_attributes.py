@@ -47,6 +47,10 @@ class SampleAttributes:
     intensities: tuple[str, ...] = ()
     days: int = 0
 
+    def names_in(self, variable: str) -> tuple[str, ...]:
+        """Return the class names in one of the cube's masks."""
+        return {"activity_type_mask": self.activities, "intensity_level_mask": self.intensities}[variable]
+
 
 def read_sample_attributes(cube: WindowReader, sample: Sample) -> SampleAttributes:
     """Return the attributes of a sample in `cube`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -63,6 +63,36 @@ def draw_epoch(
     return [draws[place] for place in rng.permutation(len(draws))]
 
 
+def draw_epoch_by_class(
+    classes: Sequence[Collection[int]], seed: int, epoch: int, *, balance: bool = True
+) -> list[SampleDraw]:
+    """Return the draws of an epoch of a task that tells the kind of deformation, shuffled.
+
+    Parameters
+    ----------
+    classes : sequence of collections of int
+        For each item, the classes that it shows; items without any are not drawn.
+    seed, epoch : int
+        The draws depend on nothing else.
+    balance : bool
+        Draw each class equally often, as many items in all as show any. Otherwise draw each of these once.
+    """
+    rng = np.random.default_rng((seed, epoch))
+    showing = [index for index, found in enumerate(classes) if found]
+    chosen = showing
+    if balance and showing:
+        present = sorted({kind for found in classes for kind in found})
+        members = [
+            rng.permutation([index for index in showing if kind in classes[index]]) for kind in present
+        ]
+        # the classes in turn, each going round its own items
+        turns = [divmod(place, len(present)) for place in range(len(showing))]
+        chosen = [int(members[kind][turn % len(members[kind])]) for turn, kind in turns]
+    seeds = rng.integers(2**32, size=len(chosen))
+    draws = [SampleDraw(index, int(drawn)) for index, drawn in zip(chosen, seeds, strict=True)]
+    return [draws[place] for place in rng.permutation(len(draws))]
+
+
 def _match_by_frame(
     deforming: npt.NDArray[Any], quiet: npt.NDArray[Any], frames: npt.NDArray[Any], rng: np.random.Generator
 ) -> list[tuple[int, int]]:
@@ -112,6 +142,9 @@ class EpochBatchSampler(Sampler[list[SampleDraw]]):
         Maximum number of draws per batch.
     balance, frames
         See :func:`draw_epoch`.
+    classes : sequence of collections of int, optional
+        For each item, the classes that it shows, for a task that tells the kind of deformation: see
+        :func:`draw_epoch_by_class`.
     rank, devices : int
         Index of this device and number of devices that train together; each gets its own share of the epoch.
     epoch : callable
@@ -127,11 +160,13 @@ class EpochBatchSampler(Sampler[list[SampleDraw]]):
         *,
         balance: bool = True,
         frames: Sequence[str] | None = None,
+        classes: Sequence[Collection[int]] | None = None,
         rank: int = 0,
         devices: int = 1,
         epoch: Callable[[], int] = lambda: 0,
     ) -> None:
         self.positive, self.seed, self.balance, self.frames = tuple(positive), seed, balance, frames
+        self.classes = classes
         self.rank, self.devices, self.epoch = rank, devices, epoch
         self._count = count_batches(len(self._draws()), batch_size, devices)
 
@@ -142,6 +177,8 @@ class EpochBatchSampler(Sampler[list[SampleDraw]]):
         yield from split_evenly(self._draws()[self.rank :: self.devices], self._count)
 
     def _draws(self) -> list[SampleDraw]:
+        if self.classes is not None:
+            return draw_epoch_by_class(self.classes, self.seed, self.epoch(), balance=self.balance)
         return draw_epoch(self.positive, self.seed, self.epoch(), balance=self.balance, frames=self.frames)
 
 

@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from hephaestus_baselines.config.channels import ATMOSPHERE_FIELDS
+from hephaestus_baselines.config.tasks import TASK_SPECS, Task
 from hephaestus_baselines.data.dataset_items import VOLCANIC, DatasetItem, SampleDraw
 from hephaestus_baselines.data.packed_batches import WindowPlace
 from hephaestus_build.core.concurrency import make_array_cache
@@ -49,6 +50,8 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         Whether to read ERA5's fields.
     volcanic_only : bool
         Whether the deformation of earthquakes is no deformation.
+    task : str
+        What labels are of: deformation, or its type of activity or intensity.
     threads : int
         Images to decode in parallel if the data set is read in the main process; a DataLoader's worker uses
         one.
@@ -63,7 +66,8 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
     around the window at the primary and secondary date; ``rows``, ``columns`` float32 (S,), positions of
     the pixels on those K x K points, NaN outside the frame; ``inside`` bool (S, S), pixels that count in
     this window (its core); ``aspect`` float32, width of a pixel divided by its height in metres, at the
-    middle of the window; ``label`` int64, whether any pixel of any step deforms; ``weight`` float32, mean
+    middle of the window; ``label`` int64, whether any pixel of any step deforms, or the class of its
+    kind, -1 if there is none that is known; ``weight`` float32, mean
     confidence of the annotators, 1 if unknown; ``index`` int64, position in `items`.
     """
 
@@ -75,10 +79,11 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         size: int = TILE_SIZE,
         atmosphere: bool = True,
         volcanic_only: bool = False,
+        task: Task = "classification",
         threads: int = 2,
     ) -> None:
         self.items, self.size, self.atmosphere, self.threads = tuple(items), size, atmosphere, threads
-        self.volcanic_only = volcanic_only
+        self.volcanic_only, self.task = volcanic_only, task
         self.stores = {frame: Path(path) for frame, path in stores.items()}
         self._reset_caches()
         # the same for all frames, so that their windows fit into one batch
@@ -95,7 +100,7 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Drop open files and threads, which cannot be pickled; each process opens its own."""
-        kept = ("items", "size", "atmosphere", "volcanic_only", "threads", "stores", "_points")
+        kept = ("items", "size", "atmosphere", "volcanic_only", "task", "threads", "stores", "_points")
         return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -178,7 +183,7 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
             out["mask"][out["mask"] != VOLCANIC] = 0
         out["inside"][...] = tile.inside
         out["aspect"][...] = pixel_aspect(cube.grid, tile)
-        out["label"][...] = out["mask"].any()
+        out["label"][...] = self._label_of(cube, item, tile, out["mask"])
         out["weight"][...] = self._confidence_weight(cube, item)
         out["index"][...] = index
         return WindowPlace(item.frame, tile.row, tile.column)
@@ -192,22 +197,29 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         chance = np.random.default_rng((draw.seed, source))
         return self._draw_tile(self._open_cube(item.frame), self.items[source], chance)
 
-    def read_kinds(self, draw: SampleDraw) -> dict[str, frozenset[int]]:
-        """Return the codes of ``activity_type_mask`` and ``intensity_level_mask`` in a window, 0 left out.
-
-        Those of all its interferograms together, as ``schemas/cube.json`` names them.
-        """
+    def read_label(self, draw: SampleDraw) -> int:
+        """Return the label of a draw's window, without its images."""
         item, tile = self.items[draw.item], self.tile_of(draw)
         cube = self._open_cube(item.frame)
-        found: dict[str, frozenset[int]] = {}
-        for variable in ("activity_type_mask", "intensity_level_mask"):
-            codes: set[int] = set()
-            for pair in {member.pair for member in item.members}:
-                out = np.empty((self.size, self.size), np.uint8)
-                cube.read(variable, pair, tile.row, tile.column, out, keep=False)
-                codes |= {int(code) for code in np.unique(out)}
-            found[variable] = frozenset(codes - {0})
-        return found
+        mask = np.empty((len(item.members), self.size, self.size), np.uint8)
+        for step, member in enumerate(item.members):
+            cube.read(_MASK, member.pair, tile.row, tile.column, mask[step], keep=False)
+        if self.volcanic_only:
+            mask[mask != VOLCANIC] = 0
+        return self._label_of(cube, item, tile, mask)
+
+    def _label_of(self, cube: WindowReader, item: DatasetItem, tile: Tile, mask: np.ndarray) -> int:
+        """Return whether a window deforms, or the class of its deforming pixels in all steps together."""
+        spec = TASK_SPECS[self.task]
+        if not spec.tells_kind:
+            return int(mask.any())
+        counts = np.zeros(256, np.int64)
+        codes = np.empty((self.size, self.size), np.uint8)
+        for pair, deforming in {member.pair: mask[step] for step, member in enumerate(item.members)}.items():
+            if deforming.any():
+                cube.read(spec.labels, pair, tile.row, tile.column, codes, keep=False)
+                counts += np.bincount(codes[deforming > 0], minlength=256)
+        return spec.class_of_codes({int(code): int(counts[code]) for code in np.flatnonzero(counts)})
 
     def is_simulated(self, frame: str) -> bool:
         """Return whether a frame's cube holds simulated data."""

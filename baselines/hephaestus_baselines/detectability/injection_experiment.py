@@ -37,7 +37,7 @@ from hephaestus_baselines.training.exported_model import hash_model
 from hephaestus_baselines.training.inference import (
     TrainedModel,
     expand_on_device,
-    load_trained_model,
+    load_deformation_model,
 )
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.progress import NullListener, ProgressListener
@@ -115,7 +115,7 @@ def measure_detectability(
         If the checkpoint or a cube cannot be used, or there are too few quiet interferograms.
     """
     listener = listener or NullListener()
-    trained = load_trained_model(checkpoint, device, unsealed=unsealed)
+    trained = load_deformation_model(checkpoint, device, unsealed=unsealed, what="a detection limit")
     quiet = find_quiet_windows(stores, trained.recipe, mixed=mixed, checker=checker)
     known = _evenly_spaced(quiet.items["validation"], _MAX_VALIDATION_WINDOWS)
     scores = _score_quiet_windows(trained, quiet, known, listener)

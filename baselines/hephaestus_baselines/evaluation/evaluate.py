@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from hephaestus_baselines.config.tasks import TASK_SPECS, ScoringUnit
 from hephaestus_baselines.evaluation.alarms import detect_events, trace_alarm_curve
 from hephaestus_baselines.evaluation.bootstrap import RESAMPLES, bootstrap_gaps, bootstrap_intervals
 from hephaestus_baselines.evaluation.calibration import assess_calibration
 from hephaestus_baselines.evaluation.controls import predict_control
 from hephaestus_baselines.evaluation.metrics import (
     GROUPINGS,
-    UNITS_BY_TASK,
     cases_by_unit,
     choose_threshold,
     count_false_alarms,
@@ -22,7 +22,6 @@ from hephaestus_baselines.evaluation.predictions import PredictedItem, Predictio
 from hephaestus_baselines.evaluation.result_schema import (
     Assessment,
     ControlScores,
-    ScoringUnit,
     Threshold,
     UnitScores,
 )
@@ -68,7 +67,7 @@ def evaluate_predictions(
             "go together: give validation and test of one run"
         )
     scored: dict[ScoringUnit, UnitScores] = {}
-    for unit in units or UNITS_BY_TASK[test.source.task]:
+    for unit in units or TASK_SPECS[test.source.task].units:
         seen, unseen = cases_by_unit(validation, unit), cases_by_unit(test, unit)
         threshold = choose_threshold(seen, unit)
         against: dict[str, tuple[Predictions, Predictions]] = {}

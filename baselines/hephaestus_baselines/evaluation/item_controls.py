@@ -10,10 +10,10 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from hephaestus_baselines.config.tasks import TASK_SPECS, ScoringUnit
 from hephaestus_baselines.evaluation.controls import predict_control
-from hephaestus_baselines.evaluation.metrics import UNITS_BY_TASK, cases_by_unit
+from hephaestus_baselines.evaluation.metrics import cases_by_unit
 from hephaestus_baselines.evaluation.predictions import PredictedItem, Predictions
-from hephaestus_baselines.evaluation.result_schema import ScoringUnit
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.embedded_hash import add_json_hash, parse_hashed_json
 from hephaestus_build.core.errors import HephaestusError
@@ -116,5 +116,5 @@ class ItemControls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def item_units(predictions: Predictions) -> tuple[ScoringUnit, ...]:
     """Return the units of a task whose cases are items or interferograms, not pixels."""
-    units = UNITS_BY_TASK[predictions.source.task]
+    units = TASK_SPECS[predictions.source.task].units
     return tuple(unit for unit in units if unit not in ("pixels", "all-pixels"))

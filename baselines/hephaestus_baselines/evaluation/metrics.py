@@ -17,12 +17,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from hephaestus_baselines.config.tasks import TASK_SPECS, ScoringUnit
 from hephaestus_baselines.evaluation.predictions import PROBABILITY_BINS, PixelSet, PredictedItem, Predictions
 from hephaestus_baselines.evaluation.result_schema import (
     FalseAlarms,
     FrameAlarms,
     Scores,
-    ScoringUnit,
     Threshold,
 )
 from hephaestus_build.core.errors import UsageError
@@ -34,10 +34,6 @@ METRICS_BY_UNIT: Mapping[ScoringUnit, tuple[str, ...]] = {
     "interferograms": ("precision", "recall", "f1", "auroc", "average_precision"),
     "pixels": ("precision", "recall", "f1", "iou"),
     "all-pixels": ("precision", "recall", "f1", "iou"),
-}
-UNITS_BY_TASK: Mapping[str, tuple[ScoringUnit, ...]] = {
-    "classification": ("items", "interferograms"),
-    "segmentation": ("pixels", "all-pixels", "interferograms"),
 }
 _PIXEL_SET_BY_UNIT: Mapping[ScoringUnit, PixelSet] = {"pixels": "data", "all-pixels": "all"}
 GROUPINGS: Mapping[str, Callable[[PredictedItem], tuple[str, ...]]] = {
@@ -233,11 +229,11 @@ def cases_by_unit(predictions: Predictions, unit: ScoringUnit) -> Predictions:
     UsageError
         If the task is not scored in that unit.
     """
-    if unit not in UNITS_BY_TASK[predictions.source.task]:
+    if unit not in TASK_SPECS[predictions.source.task].units:
         raise UsageError(f"a {predictions.source.task} is not scored by {unit}")
     if unit == "interferograms":
         return predictions.by_interferogram()
-    return predictions.select(predictions.scored) if unit == "items" else predictions
+    return predictions.select(predictions.scored) if unit in ("items", "deforming-items") else predictions
 
 
 def count_confusion(predictions: Predictions, threshold: Threshold) -> npt.NDArray[np.int64]:

@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from hephaestus_baselines.config.run_config import Task
+from hephaestus_baselines.config.tasks import TASK_SPECS, Task
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.embedded_hash import add_zip_hash, check_zip_hash
 from hephaestus_build.core.errors import HephaestusError
@@ -94,7 +94,7 @@ class PredictionSource:
 
     Attributes
     ----------
-    task : {"classification", "segmentation"}
+    task : str
     model : str
         Key of the run.
     split, sha256 : str
@@ -121,12 +121,14 @@ class Predictions:
         Part of the split; thresholds may be chosen on validation only.
     rows : tuple of PredictedItem
     label : numpy.ndarray
-        bool, shape (N,): whether the item's window has a pixel with deformation.
+        bool, shape (N,): whether the item's window has a pixel with deformation. Of a task that tells its
+        kind int8: the class, -1 if it is not known.
     probability : numpy.ndarray
-        float32, shape (N,): probability of deformation. For segmentation, see :func:`item_probability`.
+        float32, shape (N,): probability of deformation. For segmentation, see :func:`item_probability`. Of a
+        task that tells its kind (N, K): that of each class.
     scored : numpy.ndarray
         bool, shape (N,): whether the item is scored as a window. Slivers of deformation and windows almost
-        without data are not; they count in interferograms and pixels.
+        without data are not; they count in interferograms and pixels. Nor are those without a known class.
     pixels : mapping of {"data", "all"} to numpy.ndarray, or None
         uint32, shape (N, 2, BINS): histograms of pixels without and with deformation; None for
         classification.
@@ -142,9 +144,10 @@ class Predictions:
 
     def __post_init__(self) -> None:
         count = len(self.rows)
-        shapes = [values.shape == (count,) for values in (self.label, self.probability, self.scored)]
+        shapes = [values.shape == (count,) for values in (self.label, self.scored)]
+        shapes += [self.probability.shape == (count, *_case_shape(self.source.task))]
         shapes += [values.shape == (count, 2, PROBABILITY_BINS) for values in (self.pixels or {}).values()]
-        if not all(shapes) or (self.source.task == "segmentation") != (self.pixels is not None):
+        if not all(shapes) or TASK_SPECS[self.source.task].per_pixel != (self.pixels is not None):
             raise ValueError(f"the arrays do not fit {count} items of a {self.source.task}")
         if not np.all((self.probability >= 0) & (self.probability <= 1)):
             raise HephaestusError(
@@ -258,14 +261,14 @@ class Predictions:
                 pixels: dict[PixelSet, np.ndarray] = {
                     name: _read_array(archive, f"pixels_{name}", "u4", (count, 2, PROBABILITY_BINS))
                     for name in PIXEL_SETS
-                    if document.source.task == "segmentation"
+                    if TASK_SPECS[document.source.task].per_pixel
                 }
                 return cls(
                     document.source,
                     document.part,
                     rows,
-                    _read_array(archive, "label", "?", (count,)),
-                    _read_array(archive, "probability", "f4", (count,)),
+                    _read_array(archive, "label", _label_type(document.source.task), (count,)),
+                    _read_array(archive, "probability", "f4", (count, *_case_shape(document.source.task))),
                     _read_array(archive, "scored", "?", (count,)),
                     pixels or None,
                 )
@@ -284,6 +287,16 @@ class _PredictionsDocument(msgspec.Struct, forbid_unknown_fields=True):
     source: PredictionSource
     part: SplitPart
     rows: list[PredictedItem]
+
+
+def _case_shape(task: Task) -> tuple[int, ...]:
+    """Return the shape of the answer for one item: one probability, or one for each class."""
+    spec = TASK_SPECS[task]
+    return (len(spec.classes),) if spec.tells_kind else ()
+
+
+def _label_type(task: Task) -> str:
+    return "i1" if TASK_SPECS[task].tells_kind else "?"
 
 
 def _read_array(archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple[int, ...] | None) -> np.ndarray:
@@ -417,10 +430,11 @@ class PredictionCollector:
 
     def __post_init__(self) -> None:
         count = len(self.rows)
-        self._label = np.zeros(count, bool)
-        self._probability = np.full(count, np.nan, "f4")
+        task = self.source.task
+        self._label = np.zeros(count, _label_type(task))
+        self._probability = np.full((count, *_case_shape(task)), np.nan, "f4")
         self._scored = np.array([not row.sliver for row in self.rows], bool)
-        if self.source.task == "segmentation":
+        if TASK_SPECS[task].per_pixel:
             self._pixels = {name: np.zeros((count, 2, PROBABILITY_BINS), np.uint32) for name in PIXEL_SETS}
 
     def add(
@@ -439,9 +453,9 @@ class PredictionCollector:
         index : numpy.ndarray
             int, shape (B,): positions in the rows.
         label : numpy.ndarray
-            Shape (B,): whether the window has deformation.
+            Shape (B,): whether the window has deformation, or its class.
         probability : numpy.ndarray, optional
-            Shape (B,); for segmentation it is computed from `pixels` by default.
+            Shape (B,), or (B, K) of K classes; for segmentation it is computed from `pixels` by default.
         pixels : mapping, optional
             Histograms of a segmentation, as :func:`count_pixel_histograms` returns them (they may also be
             counted on the device).
@@ -458,7 +472,11 @@ class PredictionCollector:
                 probability = item_probability(self._pixels["data"][index])
         if probability is None:
             raise ValueError("probabilities are required for a classification")
-        self._label[index] = np.asarray(label) > 0
+        if TASK_SPECS[self.source.task].tells_kind:
+            self._label[index] = label
+            self._scored[index] &= np.asarray(label) >= 0
+        else:
+            self._label[index] = np.asarray(label) > 0
         if data_share is not None:
             self._scored[index] &= np.asarray(data_share) >= MIN_DATA_SHARE
         self._probability[index] = np.asarray(probability)
@@ -471,7 +489,7 @@ class PredictionCollector:
         HephaestusError
             If an item has no prediction, or a prediction is NaN.
         """
-        open_ = int(np.isnan(self._probability).sum())
+        open_ = int(np.isnan(self._probability.reshape(len(self.rows), -1)).any(axis=1).sum())
         if open_:
             raise HephaestusError(
                 f"{self.source.model}: {open_} of {len(self.rows)} items of {self.part} have no probability "

@@ -7,7 +7,7 @@ import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import (
@@ -22,7 +22,14 @@ from pydantic import (
 )
 
 import hephaestus_build
-from hephaestus_baselines.config.run_config import Task
+from hephaestus_baselines.config.tasks import (
+    KIND_TASKS,
+    TASK_SPECS,
+    DetectionTask,
+    ScoringUnit,
+    Task,
+    require_detection,
+)
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.embedded_hash import add_json_hash, parse_hashed_json
 from hephaestus_build.core.errors import HephaestusError
@@ -47,10 +54,6 @@ NullableFloat = Annotated[
     PlainSerializer(lambda value: None if np.isnan(value) else value, when_used="json"),
     WithJsonSchema({"type": ["number", "null"]}),
 ]
-#: ``items``: tiles. ``interferograms``: the highest of their tiles. ``pixels``: pixels with data.
-#: ``all-pixels``: all pixels.
-ScoringUnit = Literal["items", "interferograms", "pixels", "all-pixels"]
-
 
 #: A text from an untrusted source: control characters are removed here; pages escape it.
 SanitizedText = Annotated[str, AfterValidator(lambda text: sanitize_text(text, 2000))]
@@ -286,7 +289,7 @@ class SplitRecord(ResultModel):
     )
 
 
-class RunResult(ResultModel):
+class RunRecord(ResultModel):
     """One finished run (``result.json``). The file is written last, so a run that has it is finished."""
 
     format: Literal["hephaestus-result/2"] = RESULT_FORMAT
@@ -318,7 +321,6 @@ class RunResult(ResultModel):
     best_epoch: int = Field(ge=0, description="Epoch of the kept weights, chosen on validation, from 0.")
     seconds: dict[str, float] = Field(description="Wall time of each step: training, prediction.")
     samples_per_second: float = Field(ge=0, description="Items trained per second of training.")
-    assessment: Assessment
     seal: str = Field(
         default="",
         pattern="^(blake3:[0-9a-f]{64})?$",
@@ -339,12 +341,44 @@ class RunResult(ResultModel):
 
     def check_complete(self) -> None:
         """Raise ValueError unless all scores that tables and figures need are present."""
-        from hephaestus_baselines.evaluation.metrics import (  # imported here: it imports this module
-            METRICS_BY_UNIT,
-            UNITS_BY_TASK,
-        )
 
-        for unit in UNITS_BY_TASK[self.task]:
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file that :meth:`write` wrote.
+
+        Raises
+        ------
+        UsageError
+            If the run tells the kind of deformation, and one that tells it from none is asked for.
+        HephaestusError
+            If the file is missing or without content hash, does not match its hash, or does not follow
+            ``schemas/results.json``.
+        """
+        try:
+            document = parse_hashed_json(read_bounded(path, _MAX_RESULT_BYTES))
+            if issubclass(cls, RunResult) and document.get("task") in KIND_TASKS:
+                require_detection(document["task"], f"{path}: what is asked for")
+            found = cls.model_validate(document)
+            found.check_complete()
+            return found
+        except (OSError, ValueError) as error:
+            raise HephaestusError(
+                f"{path} is no result that can be read ({_shorten_error(error)}); remove it and run "
+                "`hephaestus benchmark run` again: the trained model is only scored again"
+            ) from error
+
+
+class RunResult(RunRecord):
+    """A finished run that tells deformation from none."""
+
+    task: DetectionTask
+    assessment: Assessment
+
+    def check_complete(self) -> None:
+        """Raise ValueError unless all scores that tables and figures need are present."""
+        from hephaestus_baselines.evaluation.metrics import METRICS_BY_UNIT  # it imports this module
+
+        for unit in TASK_SPECS[self.task].units:
             if (scores := self.assessment.units.get(unit)) is None:
                 raise ValueError(f"it has no scores of {unit}")
             alarms = {"false_alarms_per_frame_year"} if unit == "interferograms" else set()
@@ -354,26 +388,6 @@ class RunResult(ResultModel):
                 raise ValueError(f"it lacks scores of {unit}")
             if scores.test.items < 1:
                 raise ValueError(f"it has no {unit} in the test part")
-
-    @classmethod
-    def read(cls, path: Path) -> RunResult:
-        """Read a file that :meth:`write` wrote.
-
-        Raises
-        ------
-        HephaestusError
-            If the file is missing or without content hash, does not match its hash, or does not follow
-            ``schemas/results.json``.
-        """
-        try:
-            found = cls.model_validate(parse_hashed_json(read_bounded(path, _MAX_RESULT_BYTES)))
-            found.check_complete()
-            return found
-        except (OSError, ValueError) as error:
-            raise HephaestusError(
-                f"{path} is no result that can be read ({_shorten_error(error)}); remove it and run "
-                "`hephaestus benchmark run` again: the trained model is only scored again"
-            ) from error
 
 
 def library_versions() -> dict[str, str]:

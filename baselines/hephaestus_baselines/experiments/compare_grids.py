@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from hephaestus_baselines.config.tasks import ScoringUnit
+from hephaestus_baselines.evaluation.assess_kinds import compare_kinds
 from hephaestus_baselines.evaluation.bootstrap import bootstrap_mean_gaps
+from hephaestus_baselines.evaluation.kind_metrics import ERRORS
+from hephaestus_baselines.evaluation.kind_schema import KindRunResult, read_run_result
 from hephaestus_baselines.evaluation.predictions import Predictions
-from hephaestus_baselines.evaluation.result_schema import Gap, RunResult, ScoringUnit
+from hephaestus_baselines.evaluation.result_schema import Gap, RunResult
 from hephaestus_build.core.errors import HephaestusError, UsageError
 
 #: Runs that are compared with each other: the task, whether they are of series, and the model.
 _Setting = tuple[str, bool, str]
+#: A finished run and its folder.
+_Run = tuple[RunResult | KindRunResult, Path]
 
 
 @dataclass(frozen=True)
@@ -81,9 +88,9 @@ def compare_grids(first: Path, second: Path, *, part: str = "test") -> Iterator[
 
 
 def _compare_setting(
-    setting: _Setting, runs: Mapping[int, tuple[tuple[RunResult, Path], tuple[RunResult, Path]]], part: str
+    setting: _Setting, runs: Mapping[int, tuple[_Run, _Run]], part: str
 ) -> Iterator[GridComparison]:
-    read = {}
+    read: dict[int, tuple[tuple[Any, Predictions], ...]] = {}
     for seed, both in runs.items():
         if len({result.split.sha256 for result, _ in both}) > 1:
             raise HephaestusError(
@@ -92,6 +99,9 @@ def _compare_setting(
             )
         read[seed] = tuple((result, Predictions.read(home / f"{part}.npz")) for result, home in both)
     known = next(iter(read.values()))[0][0]
+    if isinstance(known, KindRunResult):
+        yield from _compare_kinds(known, read, part)
+        return
     for unit in known.assessment.units:
         trained = [
             (
@@ -120,10 +130,38 @@ def _compare_setting(
             )
 
 
-def _read_runs(folder: Path) -> dict[_Setting, dict[int, tuple[RunResult, Path]]]:
-    found: dict[_Setting, dict[int, tuple[RunResult, Path]]] = defaultdict(dict)
+def _compare_kinds(
+    known: KindRunResult, read: Mapping[int, Sequence[tuple[Any, Predictions]]], part: str
+) -> Iterator[GridComparison]:
+    """Yield the differences of scores over all classes of two recipes that tell the kind of deformation."""
+    pairs = [(both[1][1], both[0][1]) for both in read.values()]
+    for name, better in compare_kinds(pairs, known.assessment.kept).items():
+        gap = better
+        if name in ERRORS:  # the second less the first is above 0 where it is worse
+            gap = Gap(value=-better.value, low=-better.high, high=-better.low)
+        means = []
+        for place in (0, 1):
+            scores = [both[place][0].assessment for both in read.values()]
+            values = [one.scores[name].value if part == "test" else one.validation[name] for one in scores]
+            means.append(sum(values) / len(values))
+        yield GridComparison(
+            task=known.task,
+            model=known.model,
+            series=known.series,
+            unit="deforming-items",
+            score=name,
+            first=means[0],
+            second=means[1],
+            gap=gap,
+            seeds=tuple(read),
+            simulated=any(result.simulated for both in read.values() for result, _ in both),
+        )
+
+
+def _read_runs(folder: Path) -> dict[_Setting, dict[int, _Run]]:
+    found: dict[_Setting, dict[int, _Run]] = defaultdict(dict)
     for path in sorted(folder.glob("runs/*/result.json")):
-        result = RunResult.read(path)
+        result = read_run_result(path)
         if result.recipe.get("control"):
             continue
         setting = result.task, result.series, result.model

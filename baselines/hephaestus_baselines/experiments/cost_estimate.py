@@ -9,7 +9,7 @@ from typing import Any
 
 from hephaestus_baselines.config.run_config import Recipe
 from hephaestus_baselines.data.pinned_cubes import resolve_pin
-from hephaestus_baselines.evaluation.result_schema import RunResult
+from hephaestus_baselines.evaluation.result_schema import RunRecord
 from hephaestus_baselines.experiments.experiment_grid import ExperimentGrid, select_part
 from hephaestus_baselines.reporting.published_scores import PUBLISHED_RUNTIME_HOURS
 from hephaestus_build.cube.discovery import list_cubes
@@ -125,7 +125,7 @@ def estimate_cost(bench: ExperimentGrid, part: tuple[int, int] = (1, 1)) -> Cost
 
 
 def estimate_runtimes(
-    todo: Sequence[Recipe], results: Iterable[RunResult]
+    todo: Sequence[Recipe], results: Iterable[RunRecord]
 ) -> tuple[list[RuntimeEstimate], int]:
     """Estimate the duration of runs from finished runs or from the paper; count those without an estimate.
 
@@ -133,7 +133,7 @@ def estimate_runtimes(
     ----------
     todo : sequence of Recipe
         The runs to estimate.
-    results : iterable of RunResult
+    results : iterable of RunRecord
         Finished runs; they serve for runs of the same model, inputs, number of epochs and window size.
 
     Returns
@@ -145,16 +145,17 @@ def estimate_runtimes(
     """
     measured: dict[tuple[Any, ...], list[float]] = defaultdict(list)
     for result in results:
-        measured[_runtime_key(result.model, result.series, result.recipe)].append(
+        measured[_runtime_key(result.task, result.model, result.series, result.recipe)].append(
             sum(result.seconds.values()) / 3600
         )
     hours: dict[str, float] = defaultdict(float)
     runs: Counter[str] = Counter()
     for recipe in todo:
-        known = measured.get(_runtime_key(recipe.model_title, recipe.series, recipe.model_dump(mode="json")))
+        fields = recipe.model_dump(mode="json")
+        known = measured.get(_runtime_key(recipe.task, recipe.model_title, recipe.series, fields))
         if known:
             source, each = "as measured here", sum(known) / len(known)
-        elif recipe.model_title in PUBLISHED_RUNTIME_HOURS:
+        elif recipe.model_title in PUBLISHED_RUNTIME_HOURS and not recipe.spec.tells_kind:
             source = "on the paper's RTX 3090 Ti"
             each = PUBLISHED_RUNTIME_HOURS[recipe.model][recipe.series] * recipe.epochs / _PAPER_EPOCHS
         else:
@@ -166,8 +167,8 @@ def estimate_runtimes(
     ) - runs.total()
 
 
-def _runtime_key(model: str, series: bool, fields: Mapping[str, Any]) -> tuple[Any, ...]:
-    return model, series, fields["atmosphere"] != "none", fields["epochs"], fields["size"]
+def _runtime_key(task: str, model: str, series: bool, fields: Mapping[str, Any]) -> tuple[Any, ...]:
+    return task, model, series, fields["atmosphere"] != "none", fields["epochs"], fields["size"]
 
 
 def _read_samples(bench: ExperimentGrid) -> tuple[list[Sample], bool]:
@@ -196,6 +197,8 @@ def _count_samples(recipes: Iterable[Recipe], splits: Mapping[str, Split]) -> di
         items = split.series if recipe.series else split.parts
         train = count_classes(items["train"])
         epoch = 2 * min(train.values()) if recipe.balance else sum(train.values())
+        if recipe.spec.tells_kind:
+            epoch = train["positive"]
         counts["series" if recipe.series else "single"] = {
             **{part: len(items[part]) for part in PARTS},
             "an epoch": epoch,
@@ -203,7 +206,7 @@ def _count_samples(recipes: Iterable[Recipe], splits: Mapping[str, Split]) -> di
     return counts
 
 
-def _checkpoint_bytes(recipes: Iterable[Recipe], results: Iterable[RunResult]) -> int:
+def _checkpoint_bytes(recipes: Iterable[Recipe], results: Iterable[RunRecord]) -> int:
     counted = {(result.model, result.series): float(result.parameters) for result in results}
     sizes = [
         counted.get((recipe.model_title, recipe.series)) or _published_parameters(recipe)

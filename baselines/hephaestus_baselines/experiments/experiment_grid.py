@@ -30,14 +30,8 @@ from hephaestus_baselines.config.run_config import Preset, Recipe, fold_family
 from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
 from hephaestus_baselines.data.pinned_cubes import pin_cubes, try_lock_folder
 from hephaestus_baselines.data.preparation import PreparedData, prepare_recipe_data
-from hephaestus_baselines.evaluation.controls import make_controls
-from hephaestus_baselines.evaluation.evaluate import evaluate_predictions
-from hephaestus_baselines.evaluation.item_controls import ITEM_CONTROLS_FILE, ItemControls
-from hephaestus_baselines.evaluation.pixel_controls import (
-    FrameHistory,
-    pixel_control_file,
-    predict_pixel_controls,
-)
+from hephaestus_baselines.data.task_items import select_task_items
+from hephaestus_baselines.evaluation.kind_schema import KindRunResult, read_run_result
 from hephaestus_baselines.evaluation.predictions import Predictions
 from hephaestus_baselines.evaluation.result_schema import (
     PartCoverageRecord,
@@ -47,6 +41,7 @@ from hephaestus_baselines.evaluation.result_schema import (
     source_code_hash,
 )
 from hephaestus_baselines.experiments.pooled_folds import group_folds
+from hephaestus_baselines.experiments.run_scoring import score_run
 from hephaestus_baselines.training.history import METRICS_FILE, verified_training_file
 from hephaestus_build.core.concurrency import exit_with_parent
 from hephaestus_build.core.errors import HephaestusError, UsageError
@@ -67,6 +62,8 @@ from hephaestus_build.dataset.splits import PARTS, SplitPart
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+#: The result of a run of any task.
+AnyResult = RunResult | KindRunResult
 
 RESULT_FILE = "result.json"
 #: Files that are removed when a run finishes.
@@ -137,7 +134,7 @@ class ExperimentGrid:
         """Return whether a run is finished."""
         return (self.run_folder(recipe) / RESULT_FILE).is_file()
 
-    def read_results(self, problems: list[str] | None = None) -> list[RunResult]:
+    def read_results(self, problems: list[str] | None = None) -> list[AnyResult]:
         """Return the results of finished runs, in the grid's order.
 
         Parameters
@@ -171,9 +168,10 @@ class ExperimentGrid:
         results = self.read_results([])
         if not self.folds:
             return bool(results)
-        return any(len(members) == len(self.folds) for members in group_folds(results))
+        detection = [result for result in results if isinstance(result, RunResult)]
+        return any(len(members) == len(self.folds) for members in group_folds(detection))
 
-    def read_result(self, recipe: Recipe) -> RunResult:
+    def read_result(self, recipe: Recipe) -> AnyResult:
         """Return the result of a finished run.
 
         Raises
@@ -182,7 +180,7 @@ class ExperimentGrid:
             If the result is damaged or belongs to another run.
         """
         path = self.run_folder(recipe) / RESULT_FILE
-        found = RunResult.read(path)
+        found = read_run_result(path)
         try:
             same = found.key == Recipe.model_validate(found.recipe).key == recipe.key
         except ValueError:
@@ -279,7 +277,7 @@ class RunOutcome:
     ----------
     recipe : Recipe
         The run.
-    result : RunResult or None
+    result : RunResult, KindRunResult or None
         None if the run failed or is running in another process.
     was_finished : bool
         Whether the run had been finished before.
@@ -288,7 +286,7 @@ class RunOutcome:
     """
 
     recipe: Recipe
-    result: RunResult | None = None
+    result: AnyResult | None = None
     was_finished: bool = False
     error: str = ""
 
@@ -461,8 +459,9 @@ def _train_and_predict(
     predictions = {
         part: predict_items(
             trained,
-            prepared.items[part],
+            select_task_items(recipe.task, prepared, part),
             prepared,
+            part=part,
             workers=count_readers(recipe, trained.device),
             listener=listener,
         )
@@ -492,7 +491,7 @@ def _fit_and_predict(
 
 def _train_and_evaluate(
     bench: ExperimentGrid, recipe: Recipe, home: Path, device: str, listener: ProgressListener
-) -> RunResult:
+) -> AnyResult:
     if recipe.batch_size != "auto":  # else written once the number is chosen, and kept
         recipe.write(home / "recipe.yaml")
     prepared = bench.prepare_run_data(recipe, listener)
@@ -505,44 +504,25 @@ def _train_and_evaluate(
     for name in _SCORED_PARTS:
         predictions[name].write(home / f"{name}.npz")
     clock = _StepTimer()
-    pixel_controls: dict[str, tuple[Predictions, Predictions]] = {}
-    if recipe.task == "segmentation":
-        history = FrameHistory(prepared.known, prepared.stores)
-        seen, unseen = (
-            predict_pixel_controls(prepared.items[name], predictions[name], history) for name in _SCORED_PARTS
-        )
-        pixel_controls = {control: (seen[control], unseen[control]) for control in seen}
-        for control, found in pixel_controls.items():
-            for one in found:
-                one.write(home / pixel_control_file(control, one.part))
-    controls = make_controls(recipe, prepared)
-    kept_controls = ItemControls.compute(controls, predictions["validation"], predictions["test"])
-    kept_controls.write(home / ITEM_CONTROLS_FILE)
-    assessment = evaluate_predictions(
-        predictions["validation"],
-        predictions["test"],
-        controls=controls,
-        pixel_controls=pixel_controls,
-        seed=recipe.seed,
-    )
+    assessment = score_run(recipe, prepared, predictions, home)
     clock.lap("scoring")
     items = prepared.split.series if recipe.series else prepared.split.parts
     counts = {part: count_classes(items[part]) for part in PARTS}
-    result = RunResult(
-        key=recipe.key,
-        task=recipe.task,
-        model=recipe.model_title,
-        series=recipe.series,
-        atmosphere=recipe.atmosphere != "none",
-        seed=recipe.seed,
-        size=recipe.size,
-        training=recipe.training,
-        tiling=recipe.tiling,
-        weights=_describe_weights(recipe),
-        recipe={**recipe.model_dump(mode="json"), "weights": _describe_weights(recipe)},
-        command=bench.command,
-        simulated=prepared.is_simulated,
-        split=SplitRecord(
+    facts = {
+        "key": recipe.key,
+        "task": recipe.task,
+        "model": recipe.model_title,
+        "series": recipe.series,
+        "atmosphere": recipe.atmosphere != "none",
+        "seed": recipe.seed,
+        "size": recipe.size,
+        "training": recipe.training,
+        "tiling": recipe.tiling,
+        "weights": _describe_weights(recipe),
+        "recipe": {**recipe.model_dump(mode="json"), "weights": _describe_weights(recipe)},
+        "command": bench.command,
+        "simulated": prepared.is_simulated,
+        "split": SplitRecord(
             name=prepared.split.name,
             version=prepared.split.version,
             sha256=prepared.split.sha256,
@@ -551,18 +531,20 @@ def _train_and_evaluate(
                 for part, count in counts.items()
             },
         ),
-        coverage=_record_coverage(prepared),
-        generations=dict(prepared.generations),
-        versions=library_versions(),
-        code=source_code_hash(),
-        device=made.device,
-        parameters=made.parameters,
-        epochs=made.epochs,
-        best_epoch=made.best_epoch,
-        seconds={**made.seconds, **clock.seconds},
-        samples_per_second=made.samples_per_second,
-        assessment=assessment,
-    )
+        "coverage": _record_coverage(prepared),
+        "generations": dict(prepared.generations),
+        "versions": library_versions(),
+        "code": source_code_hash(),
+        "device": made.device,
+        "parameters": made.parameters,
+        "epochs": made.epochs,
+        "best_epoch": made.best_epoch,
+        "seconds": {**made.seconds, **clock.seconds},
+        "samples_per_second": made.samples_per_second,
+        "assessment": assessment,
+    }
+    kind: type[AnyResult] = KindRunResult if recipe.spec.tells_kind else RunResult
+    result = kind.model_validate(facts)
     result.write(home / RESULT_FILE)
     for temporary in _TEMPORARY_FILES:
         (home / temporary).unlink(missing_ok=True)

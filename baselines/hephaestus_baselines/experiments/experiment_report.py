@@ -7,17 +7,20 @@ from functools import partial
 from pathlib import Path
 
 from hephaestus_baselines.config.run_config import Recipe
+from hephaestus_baselines.config.tasks import ScoringUnit
+from hephaestus_baselines.evaluation.assess_kinds import compare_kinds
 from hephaestus_baselines.evaluation.bootstrap import bootstrap_gaps
 from hephaestus_baselines.evaluation.controls import make_controls
-from hephaestus_baselines.evaluation.kind_schema import read_kind_reports
+from hephaestus_baselines.evaluation.kind_schema import KindRunResult, read_kind_reports
 from hephaestus_baselines.evaluation.predictions import PredictedItem, Predictions
-from hephaestus_baselines.evaluation.result_schema import Gap, RunResult, ScoringUnit
-from hephaestus_baselines.experiments.experiment_grid import ExperimentGrid
+from hephaestus_baselines.evaluation.result_schema import Gap, RunResult
+from hephaestus_baselines.experiments.experiment_grid import AnyResult, ExperimentGrid
 from hephaestus_baselines.experiments.pooled_folds import group_folds, pool_folds
 from hephaestus_baselines.models.architectures import MODELS
-from hephaestus_baselines.reporting.aggregate_tables import TrainedControlGaps, make_result_tables
+from hephaestus_baselines.reporting.aggregate_tables import make_result_tables
 from hephaestus_baselines.reporting.atmosphere_effect import measure_atmosphere_effects
 from hephaestus_baselines.reporting.published_scores import PublishedSize
+from hephaestus_baselines.reporting.table_schema import TrainedControlGaps
 from hephaestus_build.core.errors import HephaestusError
 
 _TEST_PREDICTIONS_FILE = "test.npz"
@@ -53,18 +56,21 @@ def write_experiment_report(
         raise HephaestusError(found[0])
     gaps = _compare_with_trained_controls(bench, results, found)
     homes = {recipe.key: bench.run_folder(recipe) for recipe in bench.recipes}
-    shown, shown_gaps = results, gaps
+    detection = [result for result in results if isinstance(result, RunResult)]
+    shown, shown_gaps = detection, gaps
     pooled: dict[str, Predictions] = {}
-    if bench.folds and results:
-        shown, shown_gaps, pooled = _pool(bench, results, homes, found)
+    if bench.folds and detection:
+        shown, shown_gaps, pooled = _pool(bench, detection, homes, found)
     effects = measure_atmosphere_effects(
         shown,
         lambda result: pooled.get(result.key) or Predictions.read(homes[result.key] / _TEST_PREDICTIONS_FILE),
         found,
     )
     sizes = {name: PublishedSize(model.published_parameters, model.note) for name, model in MODELS.items()}
-    kinds = read_kind_reports(bench.folder.parent, shown[0].split.sha256, found) if shown else []
-    tables = make_result_tables(shown, shown_gaps, effects, sizes, kinds, allow_unseen=allow_unseen)
+    told = [result for result in results if isinstance(result, KindRunResult)]
+    every: list[AnyResult] = [*shown, *told]
+    kinds = read_kind_reports(bench.folder.parent, every[0].split.sha256, found) if every else []
+    tables = make_result_tables(every, shown_gaps, effects, sizes, kinds, allow_unseen=allow_unseen)
     written = list(tables.write(bench.folder))
     prepared = None if bench.cubes is None else bench.prepare_run_data
     written += write_run_figures(bench.folder, results, homes, prepared, found)
@@ -120,8 +126,11 @@ def _fold_controls(bench: ExperimentGrid, recipe: Recipe) -> dict[str, Callable[
 
 
 def _gaps_by_unit(
-    result: RunResult, ours: Predictions, control: RunResult, theirs: Predictions
+    result: AnyResult, ours: Predictions, control: AnyResult, theirs: Predictions
 ) -> dict[ScoringUnit, dict[str, Gap]]:
+    if isinstance(result, KindRunResult):
+        return {"deforming-items": compare_kinds([(ours, theirs)], result.assessment.kept, seed=result.seed)}
+    assert isinstance(control, RunResult)
     return {
         unit: bootstrap_gaps(
             (ours, result.assessment.units[unit].threshold),
@@ -133,7 +142,7 @@ def _gaps_by_unit(
 
 
 def _compare_with_trained_controls(
-    bench: ExperimentGrid, results: Sequence[RunResult], problems: list[str]
+    bench: ExperimentGrid, results: Sequence[AnyResult], problems: list[str]
 ) -> dict[str, TrainedControlGaps]:
     """Return the gaps of each run to the trained controls of its task and input, by the run's key.
 

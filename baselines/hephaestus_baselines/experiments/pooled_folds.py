@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from hephaestus_baselines.config.run_config import Recipe, fold_family
+from hephaestus_baselines.config.tasks import TASK_SPECS
 from hephaestus_baselines.evaluation.bootstrap import RESAMPLES
 from hephaestus_baselines.evaluation.calibration import apply_platt
 from hephaestus_baselines.evaluation.evaluate import compare_with_control, evaluate_predictions
 from hephaestus_baselines.evaluation.item_controls import ITEM_CONTROLS_FILE, ItemControls
-from hephaestus_baselines.evaluation.metrics import UNITS_BY_TASK, cases_by_unit
+from hephaestus_baselines.evaluation.metrics import cases_by_unit
 from hephaestus_baselines.evaluation.pixel_controls import PIXEL_CONTROLS, pixel_control_file
 from hephaestus_baselines.evaluation.predictions import PredictedItem, Predictions, PredictionSource
 from hephaestus_baselines.evaluation.result_schema import PartCoverageRecord, RunResult, SplitRecord
@@ -89,7 +90,7 @@ def pool_folds(
         for result, seen, unseen in zip(results, read["validation"], read["test"], strict=True)
     ]
     units = dict(assessment.units)
-    for unit in UNITS_BY_TASK[first.task]:
+    for unit in TASK_SPECS[first.task].units:
         by_pixel = unit in ("pixels", "all-pixels")
         compared = {}
         for name in PIXEL_CONTROLS if by_pixel else known_controls[0].names:

@@ -19,7 +19,7 @@ import xarray as xr
 
 from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
 from hephaestus_baselines.data.pinned_cubes import cube_generation_number, try_lock_folder
-from hephaestus_baselines.evaluation.result_schema import RunResult, ScoringUnit, Threshold
+from hephaestus_baselines.evaluation.result_schema import RunResult, Threshold
 from hephaestus_baselines.mapping.map_store import (
     MapStore,
     ProbabilityMap,
@@ -232,10 +232,10 @@ def predict_frame_maps(
     UsageError
         If a pair is not stored, or existing maps are of another model or grid.
     """
-    from hephaestus_baselines.training.inference import load_trained_model
+    from hephaestus_baselines.training.inference import load_deformation_model
 
     wanted, listener = wanted or PairFilter(), listener or NullListener()
-    trained = load_trained_model(require_model(checkpoint), device=device, unsealed=unsealed)
+    trained = load_deformation_model(require_model(checkpoint), device=device, unsealed=unsealed)
     recipe = trained.recipe
     whole = None if unchecked else CubeIntegrityChecker(listener=listener)
     if whole and (cube / "zarr.json").is_file():
@@ -359,8 +359,7 @@ def read_threshold(checkpoint: Path, recipe: Recipe) -> Threshold | None:
         return None  # the maps do not need it; `benchmark tables` says that it is damaged
     if result.key != recipe.key:
         return None
-    unit: ScoringUnit = "pixels" if recipe.task == "segmentation" else "items"
-    return result.assessment.units[unit].threshold
+    return result.assessment.units[recipe.spec.units[0]].threshold
 
 
 def describe_model(trained: TrainedModel, checkpoint: Path) -> dict[str, str | bool]:

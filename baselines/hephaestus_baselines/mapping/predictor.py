@@ -78,6 +78,6 @@ def open_checkpoint_predictor(checkpoint: Path, *, device: str = "auto") -> Chec
         If the extra ``baselines`` is not installed, or the checkpoint is missing or unreadable.
     """
     check_extra("baselines", "a prediction")
-    from hephaestus_baselines.training.inference import load_trained_model
+    from hephaestus_baselines.training.inference import load_deformation_model
 
-    return CheckpointPredictor(load_trained_model(require_model(checkpoint), device=device), checkpoint)
+    return CheckpointPredictor(load_deformation_model(require_model(checkpoint), device=device), checkpoint)

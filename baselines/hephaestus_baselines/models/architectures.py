@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from hephaestus_baselines.config.run_config import Task
+from hephaestus_baselines.config.tasks import TASK_SPECS, DetectionTask, Task
 from hephaestus_build.core.errors import HephaestusError, UsageError
 
-#: Number of classes: no deformation, deformation.
+#: Number of outputs of a network that tells deformation from none.
 CLASS_COUNT = 2
 #: Prefixes of timm's classification layers.
 _CLASSIFIER_PREFIXES = ("fc.", "head.", "classifier.")
@@ -38,7 +38,7 @@ class Architecture:
     title : str
         Name in tables.
     task : str
-        ``classification`` or ``segmentation``.
+        ``classification`` or ``segmentation``: one answer a window, or one a pixel.
     weights : str
         The repository of its ImageNet-1k weights on the hub, ``<owner>/<tag>``.
     model_class : str
@@ -53,7 +53,7 @@ class Architecture:
     """
 
     title: str
-    task: Task
+    task: DetectionTask
     weights: str
     model_class: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -169,7 +169,7 @@ class MultilookedModel(nn.Module):
         self.network, self.looks = network, looks
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (B, 2), or (B, 2, S, S), of images (B, C, S, S)."""
+        """Return logits (B, K), or (B, 2, S, S), of images (B, C, S, S)."""
         logits: Tensor = self.network(avg_pool2d(images, self.looks))
         if logits.ndim == 2:
             return logits
@@ -200,7 +200,8 @@ def build_model(
     Returns
     -------
     torch.nn.Module
-        Maps (B, channels, size, size) to logits: (B, 2), or (B, 2, size, size) for segmentation.
+        Maps (B, channels, size, size) to logits: (B, K) of the task's K classes, or (B, 2, size, size) for
+        segmentation.
 
     Raises
     ------
@@ -211,16 +212,16 @@ def build_model(
     """
     if name not in MODELS:
         raise UsageError(f"there is no model {name!r}; known are {', '.join(MODELS)}")
-    model = MODELS[name]
-    if model.task != task:
-        fitting = ", ".join(known for known, other in MODELS.items() if other.task == task)
+    model, spec = MODELS[name], TASK_SPECS[task]
+    if model.task != spec.network:
+        fitting = ", ".join(known for known, other in MODELS.items() if other.task == spec.network)
         raise UsageError(f"{name} is for {model.task}, not {task}; choose {fitting}")
     path = None if weights == "none" else find_weights_file(model, weights)
     try:
         if model.model_class:
             built = _from_smp(model, channels, path)
         else:
-            built = _from_timm(model, channels, path, size // looks)
+            built = _from_timm(model, channels, len(spec.classes), path, size // looks)
         if path is not None:
             _check_weights_loaded(model, built, path)
         return built if looks == 1 else MultilookedModel(built, looks)
@@ -335,7 +336,7 @@ def find_weights_file(model: Architecture, weights: str) -> Path:
         ) from error
 
 
-def _from_timm(model: Architecture, channels: int, path: Path | None, size: int) -> nn.Module:
+def _from_timm(model: Architecture, channels: int, classes: int, path: Path | None, size: int) -> nn.Module:
     import timm  # takes as long to import as torch itself; plans and tables need only the names
 
     # positions of patches are the only parameters that depend on the size
@@ -344,7 +345,7 @@ def _from_timm(model: Architecture, channels: int, path: Path | None, size: int)
         model.tag,
         pretrained=path is not None,
         pretrained_cfg_overlay=_pretrained_overlay(path),
-        num_classes=CLASS_COUNT,
+        num_classes=classes,
         in_chans=channels,
         **sized,
         **model.options,

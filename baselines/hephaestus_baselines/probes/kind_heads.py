@@ -1,16 +1,13 @@
-"""Heads on frozen features that tell the kind of deformation, and controls that look at no image."""
+"""Heads on frozen features that tell the kind of deformation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from hephaestus_baselines.evaluation.metrics import RankedScores
-from hephaestus_baselines.probes.deformation_kinds import INTENSITY_LEVELS
-from hephaestus_baselines.probes.kind_scores import score_levels
 from hephaestus_baselines.probes.logistic_regression import (
     PENALTIES,
     FeatureScale,
@@ -20,7 +17,6 @@ from hephaestus_baselines.probes.logistic_regression import (
 from hephaestus_baselines.probes.window_probes import choose_by_score
 
 Features = npt.NDArray[np.float32]
-Flags = npt.NDArray[np.bool]
 
 
 @dataclass(frozen=True)
@@ -31,62 +27,54 @@ class KindHead:
     ----------
     scale : FeatureScale
     regressions : tuple of LogisticRegression
+        One for each class, or of levels one for each step: whether a window is above it.
+    ordered : bool
+        Whether classes are levels.
     penalty : float
         Chosen on validation.
     """
 
     scale: FeatureScale
     regressions: tuple[LogisticRegression, ...]
+    ordered: bool
     penalty: float
 
     def predict(self, features: Features) -> npt.NDArray[np.float32]:
-        """Return the probability of each answer, float32 (N, questions)."""
+        """Return the probability of each class, float32 (N, K)."""
         inputs = self.scale.apply(features)
-        return np.stack([one.predict(inputs) for one in self.regressions], axis=1)
+        said = np.stack([one.predict(inputs) for one in self.regressions], axis=1).astype("f8")
+        if self.ordered:
+            # it cannot be more probable to be above a higher level, so each is at most the one before
+            above = np.minimum.accumulate(said, axis=1)
+            edges = np.ones((len(said), 1))
+            return -np.diff(np.concatenate([edges, above, 0 * edges], axis=1), axis=1).astype("f4")
+        return (said / np.maximum(said.sum(axis=1, keepdims=True), 1e-12)).clip(0, 1).astype("f4")
 
 
-def fit_activity_head(training: Features, truth: Flags, validation: Features, known: Flags) -> KindHead:
-    """Return a head for the types of activity, bool (N, A), whose mean average precision is best."""
-
-    def score(head: KindHead) -> float:
-        said = head.predict(validation)
-        areas = [
-            float(RankedScores(known[:, place], said[:, place]).compute_areas()["average_precision"])
-            for place in range(known.shape[1])
-            if known[:, place].any() and not known[:, place].all()
-        ]
-        return float(np.mean(areas)) if areas else float("nan")
-
-    heads = _fit_penalties(training, truth)
-    return choose_by_score(heads, score)
-
-
-def fit_intensity_head(
+def fit_kind_head(
     training: Features,
-    level: npt.NDArray[np.int64],
-    validation: Features,
-    known: npt.NDArray[np.int64],
+    label: npt.NDArray[np.integer],
+    classes: int,
+    score: Callable[[KindHead], float],
+    *,
+    ordered: bool,
 ) -> KindHead:
-    """Return a head for the levels, int (N,): whether a window is above each; the smallest error is best."""
-    above = level[:, None] > np.arange(len(INTENSITY_LEVELS) - 1)
-    everything = np.ones(len(known))
+    """Return the head whose penalty has the highest score.
 
-    def score(head: KindHead) -> float:
-        said = predict_levels(head.predict(validation))
-        return -float(score_levels(known, said, len(INTENSITY_LEVELS), everything)["mae"])
-
-    return choose_by_score(_fit_penalties(training, above), score)
-
-
-def predict_levels(above: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """Return the levels, int64 (N,), of the probabilities of being above each, (N, levels - 1).
-
-    It cannot be more probable to be above a higher level, so each is at most the one before.
+    Parameters
+    ----------
+    training : numpy.ndarray
+        float32 (N, F), features of training windows.
+    label : numpy.ndarray
+        int (N,), their classes.
+    classes : int
+        Number of classes K.
+    score : callable
+        Returns how well a head does on validation.
+    ordered : bool
+        Whether classes are levels.
     """
-    return (np.minimum.accumulate(above, axis=1) > 0.5).sum(axis=1)
-
-
-def _fit_penalties(training: Features, truth: Flags) -> list[KindHead]:
+    truth = label[:, None] > np.arange(classes - 1) if ordered else label[:, None] == np.arange(classes)
     scale = FeatureScale.of(training)
     inputs = scale.apply(training)
     heads: list[KindHead] = []
@@ -96,30 +84,5 @@ def _fit_penalties(training: Features, truth: Flags) -> list[KindHead]:
             fit_logistic_regression(inputs, truth[:, place], penalty, before[place])
             for place in range(truth.shape[1])
         )
-        heads.append(KindHead(scale, fitted, penalty))
-    return heads
-
-
-def shares_by_frame(frames: Sequence[str], truth: Flags, asked: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Return how often the training windows of each asked frame show each class, float32 (M, A).
-
-    A frame without any takes the share in all frames.
-    """
-    names = np.asarray(frames)
-    overall = truth.mean(axis=0)
-    known = {name: truth[names == name].mean(axis=0) for name in set(frames)}
-    return np.stack([known.get(name, overall) for name in asked]).astype("f4")
-
-
-def median_levels(
-    frames: Sequence[str], level: npt.NDArray[np.int64], asked: Sequence[str]
-) -> npt.NDArray[np.int64]:
-    """Return the median level of the training windows of each asked frame, or of all frames, int64 (M,)."""
-    names = np.asarray(frames)
-    known = {name: _median(level[names == name]) for name in set(frames)}
-    overall = _median(level)
-    return np.array([known.get(name, overall) for name in asked], dtype=np.int64)
-
-
-def _median(level: npt.NDArray[np.int64]) -> int:
-    return int(np.sort(level)[(len(level) - 1) // 2])  # the lower of two middle ones
+        heads.append(KindHead(scale, fitted, ordered, penalty))
+    return choose_by_score(heads, score)

@@ -7,7 +7,6 @@ pixel, threshold 0.5). Otherwise the page states why they are left out.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,18 +15,19 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from hephaestus_baselines.config.run_config import Task, read_preset
+from hephaestus_baselines.config.run_config import read_preset
+from hephaestus_baselines.config.tasks import TASK_SPECS, ScoringUnit, Task
 from hephaestus_baselines.evaluation.alarms import BUDGETS
-from hephaestus_baselines.evaluation.kind_schema import KindReport
+from hephaestus_baselines.evaluation.kind_schema import KindReport, KindRunResult
 from hephaestus_baselines.evaluation.result_schema import (
     Assessment,
     Gap,
-    Interval,
+    RunRecord,
     RunResult,
     Scores,
-    ScoringUnit,
 )
 from hephaestus_baselines.reporting.detection_by_kind import detections_by_kind
+from hephaestus_baselines.reporting.kind_table import make_kind_tables
 from hephaestus_baselines.reporting.published_scores import (
     PAPER_COLUMNS,
     PUBLISHED_RUNTIME_HOURS,
@@ -35,6 +35,14 @@ from hephaestus_baselines.reporting.published_scores import (
     PublishedSize,
 )
 from hephaestus_baselines.reporting.render_tables import render_csv, render_markdown
+from hephaestus_baselines.reporting.table_rows import (
+    closest_gap,
+    group_settings,
+    make_cell,
+    nan_mean,
+    plain_row,
+    settings_key,
+)
 from hephaestus_baselines.reporting.table_schema import (
     FALSE_ALARM_RATE,
     HEADLINE_SCORE,
@@ -49,6 +57,7 @@ from hephaestus_baselines.reporting.table_schema import (
     ScoreTable,
     ScoreTableRow,
     TablesDocument,
+    TrainedControlGaps,
 )
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
@@ -57,8 +66,6 @@ from hephaestus_build.dataset.published_counts import PUBLISHED_TABLE_2
 from hephaestus_build.dataset.splits import PARTS, SplitPart
 
 _ALARM_COLUMNS = ("precision", "recall", "f1", "auroc", "average_precision", FALSE_ALARM_RATE)
-#: Recipe fields that do not start a new row.
-_FIELDS_NOT_IN_ROW = ("seed", "workers", "devices", "control")
 #: What an observatory asks, read from an assessment: column to function.
 _OBSERVATORY: Mapping[str, Callable[[Assessment], float]] = {
     "same_place_auroc": lambda found: found.same_places.auroc,
@@ -72,8 +79,6 @@ _OBSERVATORY: Mapping[str, Callable[[Assessment], float]] = {
     "ece": lambda found: found.calibration.ece,
     "ece_calibrated": lambda found: found.calibration.ece_calibrated,
 }
-#: Gaps of a run to trained controls, by control, unit and score.
-TrainedControlGaps = dict[str, dict[ScoringUnit, dict[str, Gap]]]
 _PAPER_TABLE = {"classification": "Table 3", "segmentation": "Table 4"}
 #: Share of the paper's samples of each part from which its scores are shown: an archive loses single files.
 _SUFFICIENT_SHARE = 0.99
@@ -120,7 +125,7 @@ class ResultTables:
 
 
 def make_result_tables(
-    results: Sequence[RunResult],
+    results: Sequence[RunResult | KindRunResult],
     trained_gaps: Mapping[str, TrainedControlGaps] | None = None,
     atmosphere_effects: Sequence[AtmosphereEffect] = (),
     published_sizes: Mapping[str, PublishedSize] | None = None,
@@ -132,7 +137,7 @@ def make_result_tables(
 
     Parameters
     ----------
-    results : sequence of RunResult
+    results : sequence of RunResult and KindRunResult
         Finished runs that share the split and the placement of windows.
     trained_gaps : mapping of str to TrainedControlGaps, optional
         Gaps of runs to trained controls, by the run's key.
@@ -165,11 +170,15 @@ def make_result_tables(
             )
     if not allow_unseen:
         _check_coverage(first)
-    reason = next(filter(None, map(paper_mismatch_reason, results)), "")
+    found = [result for result in results if isinstance(result, RunResult)]
+    if found:
+        reason = next(filter(None, map(paper_mismatch_reason, found)), "")
+    else:
+        reason = "the paper tells no kind of deformation"
     made: list[ScoreTable] = []
     detection: list[KindDetection] = []
     for task, columns in PAPER_COLUMNS.items():
-        if members := [result for result in results if result.task == task]:
+        if members := [result for result in found if result.task == task]:
             unit: ScoringUnit = "items" if task == "classification" else "pixels" if reason else "all-pixels"
             mark = ", simulated data" if first.simulated else ""
             known: dict[str, Any] = {"task": members[0].task}
@@ -188,7 +197,9 @@ def make_result_tables(
             made.append(
                 ScoreTable(title=title, unit="interferograms", columns=list(_OBSERVATORY), rows=rows, **known)
             )
-            detection += detections_by_kind(members[0].task, _model_settings(members))
+            detection += detections_by_kind(members[0].task, group_settings(members))
+    told = [result for result in results if isinstance(result, KindRunResult)]
+    made += make_kind_tables(told, kinds, trained_gaps or {}, simulated=first.simulated)
     document = TablesDocument(
         simulated=first.simulated,
         runs=len(results),
@@ -205,7 +216,7 @@ def make_result_tables(
             "series" if result.series else "single": EventCount(
                 events=result.assessment.events.events, effective=result.assessment.events.effective_events
             )
-            for result in results
+            for result in found
         },
         generations=_merge_values(result.generations for result in results),
         versions=_merge_values(result.versions for result in results),
@@ -215,7 +226,7 @@ def make_result_tables(
         paper=reason,
         paper_samples={}
         if reason
-        else {"series" if result.series else "single": published_shares(result) for result in results},
+        else {"series" if result.series else "single": published_shares(result) for result in found},
         tables=made,
         costs=_model_costs(results, published_sizes or {}),
         atmosphere=list(atmosphere_effects),
@@ -226,18 +237,18 @@ def make_result_tables(
 
 
 def _model_costs(
-    results: Sequence[RunResult], published_sizes: Mapping[str, PublishedSize]
+    results: Sequence[RunRecord], published_sizes: Mapping[str, PublishedSize]
 ) -> list[ModelCost]:
     """Return parameters and mean hours of each model and input, controls left out."""
-    groups: dict[tuple[Task, str, bool, bool], list[RunResult]] = defaultdict(list)
+    groups: dict[tuple[Task, str, bool, bool], list[RunRecord]] = defaultdict(list)
     for result in results:
         if not result.recipe.get("control"):
             groups[result.task, result.model, result.series, result.atmosphere].append(result)
     costs = []
     for (task, model, series, atmosphere), members in sorted(groups.items()):
         size = published_sizes.get(model, PublishedSize())
-        published = size.parameters if atmosphere else None
-        hours = PUBLISHED_RUNTIME_HOURS.get(model)
+        published = size.parameters if atmosphere and not TASK_SPECS[task].tells_kind else None
+        hours = None if TASK_SPECS[task].tells_kind else PUBLISHED_RUNTIME_HOURS.get(model)
         costs.append(
             ModelCost(
                 task=task,
@@ -246,10 +257,10 @@ def _model_costs(
                 atmosphere=atmosphere,
                 parameters=members[0].parameters,
                 published_parameters=published[series] if published else None,
-                hours=_nan_mean([sum(result.seconds.values()) / 3600 for result in members]),
+                hours=nan_mean([sum(result.seconds.values()) / 3600 for result in members]),
                 epochs=sorted({result.epochs for result in members}),
                 published_hours=hours[series] if hours else None,
-                note=size.note,
+                note="" if TASK_SPECS[task].tells_kind else size.note,
             )
         )
     return costs
@@ -322,13 +333,13 @@ def _published_settings() -> dict[tuple[str, str, bool, bool], dict[str, Any]]:
     }
 
 
-def _count_trials(results: Iterable[RunResult]) -> dict[str, int]:
+def _count_trials(results: Iterable[RunRecord]) -> dict[str, int]:
     """Return for each model the largest number of settings that it was trained with for the same inputs."""
     settings: dict[tuple[str, str, bool, bool], set[str]] = defaultdict(set)
     for result in results:
         if not result.recipe.get("control"):
             key = result.task, result.model, result.series, result.atmosphere
-            settings[key].add(_settings_key(result))
+            settings[key].add(settings_key(result))
     trials: dict[str, int] = {}
     for (_, model, *_), found in settings.items():
         trials[model] = max(trials.get(model, 0), len(found))
@@ -347,7 +358,7 @@ def _make_rows(
     rows = []
     for series in (False, True):
         found = [result for result in results if result.series == series]
-        settings = _model_settings(found)
+        settings = group_settings(found)
         for members, variant in settings:
             row = _model_row(members, unit, columns, variant, paper)
             gap = _gap_to_best_control(members, unit, trained_gaps)
@@ -367,9 +378,9 @@ def _make_observatory_rows(results: Sequence[RunResult]) -> list[ScoreTableRow]:
     rows = []
     for series in (False, True):
         found = [result for result in results if result.series == series]
-        for members, variant in _model_settings(found):
+        for members, variant in group_settings(found):
             first = members[0]
-            row = _plain_row(first, first.model, _observatory_cells(members), variant=variant)
+            row = plain_row(first, first.model, _observatory_cells(members), variant=variant)
             shown = {"kind": "model", "atmosphere": first.atmosphere, "parameters": first.parameters}
             rows.append(row.model_copy(update={**shown, "seeds": [result.seed for result in members]}))
         computed = found[0].assessment.units["interferograms"].controls if found else {}
@@ -382,10 +393,10 @@ def _make_observatory_rows(results: Sequence[RunResult]) -> list[ScoreTableRow]:
                     "delay_days": scores.events.median_delay_days,
                 }
             values |= {f"recall_at_{budget}": point.recall for budget, point in scores.budgets.items()}
-            cells = {column: _make_cell([value], []) for column, value in values.items()}
-            rows.append(_plain_row(found[0], name, cells))
+            cells = {column: make_cell([value], []) for column, value in values.items()}
+            rows.append(plain_row(found[0], name, cells))
         rows += [
-            _plain_row(one, one.recipe["control"], _observatory_cells([one]), variant=one.model)
+            plain_row(one, one.recipe["control"], _observatory_cells([one]), variant=one.model)
             for one in found
             if one.recipe.get("control")
         ]
@@ -394,40 +405,9 @@ def _make_observatory_rows(results: Sequence[RunResult]) -> list[ScoreTableRow]:
 
 def _observatory_cells(members: Sequence[RunResult]) -> dict[str, ScoreCell]:
     return {
-        name: _make_cell([read(result.assessment) for result in members], [])
+        name: make_cell([read(result.assessment) for result in members], [])
         for name, read in _OBSERVATORY.items()
     }
-
-
-def _model_settings(results: Sequence[RunResult]) -> list[tuple[list[RunResult], str]]:
-    """Return the runs of each setting, controls left out, and what tells it from the first of its model."""
-    groups: dict[str, list[RunResult]] = defaultdict(list)
-    for result in results:
-        if not result.recipe.get("control"):
-            groups[_settings_key(result)].append(result)
-    firsts: dict[tuple[str, bool, bool], RunResult] = {}
-    settings = []
-    for members in groups.values():
-        some = members[0]
-        first = firsts.setdefault((some.model, some.series, some.atmosphere), some)
-        settings.append((members, _describe_variant(some, first)))
-    return settings
-
-
-def _plain_row(
-    result: RunResult, name: str, cells: dict[str, ScoreCell], *, variant: str = ""
-) -> ScoreTableRow:
-    return ScoreTableRow(
-        kind="control",
-        model=name,
-        series=result.series,
-        atmosphere=None,
-        variant=variant,
-        seeds=[],
-        gap=None,
-        parameters=None,
-        cells=cells,
-    )
 
 
 def _gap_to_best_control(
@@ -451,26 +431,10 @@ def _gap_to_best_control(
             gaps[name].append(control.gaps[score])
         for name, by_unit in trained_gaps.get(result.key, {}).items():
             gaps[name].append(by_unit[unit][score])
-    means = {name: _nan_mean([gap.value for gap in found]) for name, found in gaps.items()}
-    known_means = {name: mean for name, mean in means.items() if not math.isnan(mean)}
-    best = min(known_means, key=known_means.__getitem__, default="constant")
-    lows = [gap.low for gap in gaps[best] if not math.isnan(gap.low)]
-    highs = [gap.high for gap in gaps[best] if not math.isnan(gap.high)]
-    return GapCell(
-        score=score,
-        control=best,
-        mean=means[best],
-        low=min(lows, default=math.nan),
-        high=max(highs, default=math.nan),
-    )
+    return closest_gap(gaps, score)
 
 
-def _nan_mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan
-
-
-def _check_coverage(result: RunResult) -> None:
+def _check_coverage(result: RunRecord) -> None:
     """Raise UsageError if the windows show too little of the deformation of validation or test."""
     for part, counts in result.coverage.items():
         if part != "train" and counts.positives and counts.seen < SUFFICIENT_COVERAGE * counts.positives:
@@ -479,19 +443,6 @@ def _check_coverage(result: RunResult) -> None:
                 f"positives of {part}, so its scores say little; choose another tiling (`hephaestus splits "
                 f"coverage {result.split.name}`), or ask for the tables all the same with --allow-unseen"
             )
-
-
-def _settings_key(result: RunResult) -> str:
-    kept = {name: value for name, value in result.recipe.items() if name not in _FIELDS_NOT_IN_ROW}
-    return json.dumps([result.task, result.model, result.series, result.atmosphere, kept], sort_keys=True)
-
-
-def _describe_variant(result: RunResult, first: RunResult) -> str:
-    return ", ".join(
-        f"{name} {value}"
-        for name, value in result.recipe.items()
-        if name not in _FIELDS_NOT_IN_ROW and value != first.recipe.get(name)
-    )
 
 
 def _scores(result: RunResult, unit: ScoringUnit, paper: bool) -> Scores:
@@ -512,7 +463,7 @@ def _model_row(
         # the intervals belong to the chosen threshold, not to 0.5
         ranges = [] if paper else [result.assessment.units[unit].intervals[name] for result in members]
         beside = published[name] if published else None
-        cells[name] = _make_cell(found, ranges).model_copy(
+        cells[name] = make_cell(found, ranges).model_copy(
             update={
                 "undefined": next(filter(None, reasons), ""),
                 "paper": beside and ScoreSummary(mean=beside.mean / 100, deviation=beside.deviation / 100),
@@ -539,17 +490,6 @@ def _score_value(result: RunResult, unit: ScoringUnit, name: str, paper: bool) -
     return scores.values[name], scores.undefined.get(name, "")
 
 
-def _make_cell(found: Sequence[float], ranges: Sequence[Interval]) -> ScoreCell:
-    lows = [interval.low for interval in ranges if not math.isnan(interval.low)]
-    highs = [interval.high for interval in ranges if not math.isnan(interval.high)]
-    return ScoreCell(
-        **vars(ScoreSummary.over_seeds(found)),
-        seeds=sum(not math.isnan(value) for value in found),
-        low=min(lows, default=math.nan),
-        high=max(highs, default=math.nan),
-    )
-
-
 def _control_row(result: RunResult, name: str, unit: ScoringUnit, columns: Sequence[str]) -> ScoreTableRow:
     """Return the row of a computed control, from a run on the same windows."""
     found = result.assessment.units[unit]
@@ -562,7 +502,7 @@ def _control_row(result: RunResult, name: str, unit: ScoringUnit, columns: Seque
         known = dict(found.controls[name].test.values)
         false_alarms = found.controls[name].test.false_positives
     known[FALSE_ALARM_RATE] = false_alarms / alarms.years if alarms.years else math.nan
-    return _plain_row(result, name, {column: _make_cell([known[column]], []) for column in columns})
+    return plain_row(result, name, {column: make_cell([known[column]], []) for column in columns})
 
 
 def _trained_control_row(result: RunResult, unit: ScoringUnit, columns: Sequence[str]) -> ScoreTableRow:

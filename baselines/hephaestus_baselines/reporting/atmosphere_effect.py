@@ -7,15 +7,15 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from hephaestus_baselines.config.run_config import Task
+from hephaestus_baselines.config.tasks import DetectionTask, ScoringUnit
 from hephaestus_baselines.evaluation.bootstrap import bootstrap_gaps
 from hephaestus_baselines.evaluation.predictions import Predictions
-from hephaestus_baselines.evaluation.result_schema import Gap, RunResult, ScoringUnit
+from hephaestus_baselines.evaluation.result_schema import Gap, RunResult
 from hephaestus_baselines.reporting.table_schema import AtmosphereEffect
 from hephaestus_build.core.errors import HephaestusError
 
 #: Scores that are compared, by task and unit.
-_COMPARED: Mapping[Task, tuple[tuple[ScoringUnit, tuple[str, ...]], ...]] = {
+_COMPARED: Mapping[DetectionTask, tuple[tuple[ScoringUnit, tuple[str, ...]], ...]] = {
     "classification": (
         ("items", ("f1", "auroc", "average_precision")),
         ("interferograms", ("f1", "auroc", "average_precision")),

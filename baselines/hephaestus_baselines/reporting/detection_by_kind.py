@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from functools import partial
 from statistics import mean
 
-from hephaestus_baselines.config.run_config import Task
+from hephaestus_baselines.config.tasks import DetectionTask
 from hephaestus_baselines.evaluation.metrics import DEFORMATION_KINDS
 from hephaestus_baselines.evaluation.result_schema import RunResult
 from hephaestus_baselines.reporting.table_schema import KindDetection, ScoreSummary, kind_order
 
 
 def detections_by_kind(
-    task: Task, settings: Sequence[tuple[Sequence[RunResult], str]]
+    task: DetectionTask, settings: Sequence[tuple[Sequence[RunResult], str]]
 ) -> list[KindDetection]:
     """Return recall and AUROC of each kind of deformation by interferogram, for each setting of a task.
 

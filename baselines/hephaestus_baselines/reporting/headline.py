@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hephaestus_baselines.evaluation.result_schema import Assessment, Gap, ScoringUnit
+from hephaestus_baselines.config.tasks import TASK_SPECS, ScoringUnit
+from hephaestus_baselines.evaluation.kind_schema import KindRunResult
+from hephaestus_baselines.evaluation.result_schema import Assessment, Gap
+from hephaestus_baselines.reporting.table_rows import closest_gap
 from hephaestus_baselines.reporting.table_schema import HEADLINE_SCORE
 
 #: Headline scores in words.
-SCORE_TITLES = {"average_precision": "average precision", "f1": "F1"}
+SCORE_TITLES = {"average_precision": "average precision", "f1": "F1", "macro_f1": "macro F1"}
 UNIT_TITLES: dict[ScoringUnit, str] = {
     "items": "windows",
     "interferograms": "interferograms",
     "pixels": "pixels",
     "all-pixels": "pixels, with those without data",
+    "deforming-items": "windows with deformation",
 }
 
 
@@ -60,6 +64,16 @@ def find_headline(assessment: Assessment, unit: ScoringUnit) -> Headline:
     best = min(defined, key=lambda name: defined[name].value, default="")
     nothing = Gap(value=math.nan, low=math.nan, high=math.nan)
     return Headline(unit, score, value, interval.low, interval.high, best, defined.get(best, nothing))
+
+
+def find_kind_headline(result: KindRunResult) -> Headline:
+    """Return the headline of a run that tells the kind of deformation."""
+    score = TASK_SPECS[result.task].scores[0]
+    found, controls = result.assessment.scores[score], result.assessment.controls
+    gaps = {name: [Gap(**dict(control.gaps[score]))] for name, control in controls.items()}
+    best = closest_gap(gaps, score)
+    gap = Gap(value=best.mean, low=best.low, high=best.high)
+    return Headline("deforming-items", score, found.value, found.low, found.high, best.control, gap)
 
 
 def format_with_interval(value: float, low: float, high: float, *, signed: bool = False) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import yaml
 
-from hephaestus_baselines.evaluation.metrics import UNITS_BY_TASK
+from hephaestus_baselines.config.tasks import TASK_SPECS
 from hephaestus_baselines.evaluation.result_schema import RunResult
 from hephaestus_baselines.models.architectures import MODELS
 from hephaestus_baselines.reporting.headline import (
@@ -60,7 +60,7 @@ def render_model_card(
         Identifier of the licence of the weights.
     """
     recipe = about.recipe
-    headlines = [find_headline(result.assessment, unit) for unit in UNITS_BY_TASK[recipe.task]]
+    headlines = [find_headline(result.assessment, unit) for unit in TASK_SPECS[recipe.task].units]
     marked = " (simulated data)" if about.simulated else ""
     scores = [
         (

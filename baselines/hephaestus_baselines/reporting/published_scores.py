@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from hephaestus_baselines.config.run_config import TASKS, Task
+from hephaestus_baselines.config.tasks import DETECTION_TASKS, DetectionTask
 
 #: Titles of the paper's models in tables. Two are more exact than the paper's: its DeepLabv3 and ConvNeXt are
 #: DeepLabV3+ and ConvNeXt-Base by their numbers of parameters and, for the first, by the released code.
@@ -24,7 +24,7 @@ MODEL_TITLES: Mapping[str, str] = {
     "segformer": "SegFormer",
 }
 #: Columns of the paper's tables, by task.
-PAPER_COLUMNS: Mapping[Task, tuple[str, ...]] = {
+PAPER_COLUMNS: Mapping[DetectionTask, tuple[str, ...]] = {
     "classification": ("precision", "recall", "f1", "auroc"),
     "segmentation": ("precision", "recall", "f1", "iou"),
 }
@@ -119,8 +119,10 @@ _TABLE_4 = {
 }
 
 
-def _iter_published_rows() -> Iterator[tuple[tuple[Task, str, bool, bool], dict[str, PublishedScore]]]:
-    for task, table in zip(TASKS, (_TABLE_3, _TABLE_4), strict=True):
+def _iter_published_rows() -> Iterator[
+    tuple[tuple[DetectionTask, str, bool, bool], dict[str, PublishedScore]]
+]:
+    for task, table in zip(DETECTION_TASKS, (_TABLE_3, _TABLE_4), strict=True):
         for model, lines in table.items():
             for place, line in enumerate(lines):
                 pairs = zip(line[::2], line[1::2], strict=True)
@@ -131,6 +133,6 @@ def _iter_published_rows() -> Iterator[tuple[tuple[Task, str, bool, bool], dict[
 
 
 #: Task, model, series, atmosphere: the figures of the row.
-PUBLISHED_SCORES: Mapping[tuple[Task, str, bool, bool], Mapping[str, PublishedScore]] = dict(
+PUBLISHED_SCORES: Mapping[tuple[DetectionTask, str, bool, bool], Mapping[str, PublishedScore]] = dict(
     _iter_published_rows()
 )

@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any
 
 from hephaestus_baselines.evaluation.result_schema import PartCoverageRecord
-from hephaestus_baselines.reporting.kind_table import render_kinds
 from hephaestus_baselines.reporting.published_scores import MODEL_TITLES
 from hephaestus_baselines.reporting.table_schema import (
+    CLASS_RECALL,
     FALSE_ALARM_RATE,
     AtmosphereEffect,
     KindDetection,
@@ -35,6 +35,8 @@ _COLUMN_TITLES = {
     "event_macro_recall": "Recall, event mean", "delay_days": "Median delay, days",
     "recall_at_1": "Rec at 1 alarm day / frame-year", "recall_at_2": "at 2", "recall_at_5": "at 5",
     "recall_at_12": "at 12", "ece": "Calibration error", "ece_calibrated": "calibrated",
+    "macro_f1": "Macro F1", "balanced_accuracy": "Balanced acc", "accuracy": "Acc", "mae": "MAE, steps",
+    "macro_mae": "MAE, class mean", "quadratic_kappa": "Kappa",
 }  # fmt: skip
 _CONTROL_NOTES = (
     (
@@ -48,9 +50,19 @@ _CONTROL_NOTES = (
         "10 interferograms did. Terrain only: the same network without phase and coherence."
     ),
 )
+_KIND_NOTE = (
+    "Type of activity and intensity are told of windows that show deformation, among the classes of the "
+    "experts: means weigh each class alike, errors are in steps from Low to High. Majority: the shares of "
+    "the classes in training. Frame and volcano prior: those of the frame, or of events at the volcano. "
+    "Persistence: those of the frame's last 10 deforming interferograms."
+)
 #: Words of the kinds of deformation in Markdown.
 _KIND_TITLES = {"intensity": "intensity", "activity_type": "activity", "volcano": "volcano"}
-_LESS_IS_BETTER = (FALSE_ALARM_RATE, "delay_days", "ece", "ece_calibrated")
+_LESS_IS_BETTER = (FALSE_ALARM_RATE, "delay_days", "ece", "ece_calibrated", "mae", "macro_mae")
+#: Scores that are no shares.
+_NOT_IN_PERCENT = (FALSE_ALARM_RATE, "delay_days", "mae", "macro_mae")
+#: Scores whose intervals stand in a column of their own.
+_WITH_INTERVAL = ("f1", "macro_f1")
 _CONTROL_TITLES = {"constant": "always deformation"}
 _MAX_COMMENT_LENGTH = 100_000  # characters; a comment line may list the generations of all frames
 #: Up to this many frames, the Markdown lists their generations; CSV and JSON always list all.
@@ -81,6 +93,7 @@ def render_markdown(document: TablesDocument) -> str:
     ]
     for table in document.tables:
         parts += [f"## {markdown.escape_markdown(table.title)}", _render_table(table)]
+        parts += map(markdown.escape_markdown, table.notes)
     mark = ", simulated data" if document.simulated else ""
     if document.atmosphere:
         parts += [f"## What the atmosphere changes{mark}", _render_atmosphere(document.atmosphere)]
@@ -93,7 +106,6 @@ def render_markdown(document: TablesDocument) -> str:
             f"## What {task} finds, by intensity (fringes), activity and volcano{mark}",
             _render_detection([found for found in document.detection if found.task == task and found.best]),
         ]
-    parts += render_kinds(document.kinds, mark)
     parts.append(_render_notes(document))
     return "\n\n".join(parts) + "\n"
 
@@ -322,11 +334,12 @@ def _render_detection(found: Sequence[KindDetection]) -> str:
 
 
 def _render_table(table: ScoreTable) -> str:
-    names = [_COLUMN_TITLES[name] for name in table.columns]
-    with_ranges = any("f1" in row.cells and not math.isnan(row.cells["f1"].low) for row in table.rows)
+    names = [_column_title(name) for name in table.columns]
+    ranged = next((name for name in _WITH_INTERVAL if name in table.columns), "")
+    with_ranges = bool(ranged) and any(not math.isnan(row.cells[ranged].low) for row in table.rows)
     score = next((row.gap.score for row in table.rows if row.gap), "")
-    heads = ["", "Model", "Atm.", *names, *(["F1, 95 %"] if with_ranges else [])]
-    heads += [f"{_COLUMN_TITLES[score]} above the best control"] if score else []
+    heads = ["", "Model", "Atm.", *names, *([f"{_column_title(ranged)}, 95 %"] if with_ranges else [])]
+    heads += [f"{_column_title(score)} above the best control"] if score else []
     lines = ["| " + " | ".join(heads) + " |", "|---|---|:-:|" + "---:|" * (len(heads) - 3)]
     for series in (False, True):
         rows = [row for row in table.rows if row.series == series]
@@ -334,10 +347,16 @@ def _render_table(table: ScoreTable) -> str:
         for place, row in enumerate(rows):
             block = ("Time-series" if series else "Single-timestep") if place == 0 else ""
             cells = [marks[name][place](_format_cell(row.cells[name], name)) for name in table.columns]
-            ranges = [_format_interval(row.cells["f1"])] if with_ranges else []
+            ranges = [_format_interval(row.cells[ranged])] if with_ranges else []
             ranges += [_format_gap(row)] if score else []
             lines.append("| " + " | ".join([block, *_row_title(row), *cells, *ranges]) + " |")
     return "\n".join(lines)
+
+
+def _column_title(name: str) -> str:
+    if name.startswith(CLASS_RECALL):
+        return f"Rec {markdown.escape_markdown(name.removeprefix(CLASS_RECALL))}"
+    return _COLUMN_TITLES[name]
 
 
 def _row_title(row: ScoreTableRow) -> tuple[str, str]:
@@ -368,7 +387,7 @@ def _rank_styles(rows: Sequence[ScoreTableRow], name: str) -> list[Callable[[str
 
 
 def _format_cell(cell: ScoreCell, name: str) -> str:
-    scale = 1 if name in (FALSE_ALARM_RATE, "delay_days") else 100
+    scale = 1 if name in _NOT_IN_PERCENT else 100
     if math.isnan(cell.mean):
         return "–"
     text = _format_mean(cell, scale)
@@ -405,13 +424,15 @@ def _render_notes(document: TablesDocument) -> str:
     ]
     reasons = {
         markdown.escape_markdown(
-            f"{_COLUMN_TITLES[name]} of {MODEL_TITLES.get(row.model, row.model)}: {cell.undefined}"
+            f"{_column_title(name)} of {MODEL_TITLES.get(row.model, row.model)}: {cell.undefined}"
         )
         for table in document.tables
         for row in table.rows
         for name, cell in row.cells.items()
         if cell.undefined
     }
+    if any(table.unit == "deforming-items" for table in document.tables):
+        lines.append(_KIND_NOTE)
     if reasons:
         lines.append("Undefined (–, or left out of a mean): " + "; ".join(sorted(reasons)) + ".")
     return "\n".join(f"- {line}" for line in lines)

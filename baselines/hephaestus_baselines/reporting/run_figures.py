@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from hephaestus_baselines.config.run_config import TASKS, Recipe
+from hephaestus_baselines.config.run_config import Recipe
+from hephaestus_baselines.config.tasks import DETECTION_TASKS, KIND_TASKS
 from hephaestus_baselines.data.preparation import PreparedData
+from hephaestus_baselines.evaluation.kind_schema import KindRunResult
 from hephaestus_baselines.evaluation.predictions import Predictions
-from hephaestus_baselines.evaluation.result_schema import RunResult
+from hephaestus_baselines.evaluation.result_schema import RunRecord, RunResult
 from hephaestus_baselines.reporting.atmosphere_effect import match_atmosphere_runs
 from hephaestus_baselines.reporting.prediction_figures import (
     PredictionExample,
@@ -45,7 +47,7 @@ _TEST_PREDICTIONS_FILE = "test.npz"
 
 def write_run_figures(
     folder: Path,
-    results: Sequence[RunResult],
+    finished: Sequence[RunResult | KindRunResult],
     homes: RunFolders,
     prepared: Callable[[Recipe], PreparedData] | None,
     problems: list[str],
@@ -56,7 +58,7 @@ def write_run_figures(
     ----------
     folder : pathlib.Path
         Destination of the figures.
-    results : sequence of RunResult
+    finished : sequence of RunResult and KindRunResult
         Finished runs of a grid.
     homes : mapping of str to pathlib.Path
         Folder of each run, by its key. Missing files (of runs on another machine) are skipped.
@@ -66,20 +68,22 @@ def write_run_figures(
     problems : list of str
         Descriptions of damaged files, which are skipped, are appended here.
     """
+    results = [result for result in finished if isinstance(result, RunResult)]
     figures: dict[str, Figure] = {}
-    for task in TASKS:
-        members = [result for result in results if result.task == task]
+    for task in (*DETECTION_TASKS, *KIND_TASKS):
+        of_task = [result for result in finished if result.task == task]
         curves = _read_by_setting(
-            members,
+            of_task,
             homes,
             METRICS_FILE,
             lambda path: verified_training_file(path.parent, METRICS_FILE),
             problems,
         )
         if curves:
-            simulated = any(result.simulated for result in members)
+            simulated = any(result.simulated for result in of_task)
             title = f"Learning curves of {task}"
             figures[f"learning-curves-{task}"] = draw_learning_curves(curves, title, simulated=simulated)
+        members = [result for result in results if result.task == task]
         if said := _read_by_setting(members, homes, _TEST_PREDICTIONS_FILE, Predictions.read, problems):
             figures[f"reliability-{task}"] = draw_reliability_diagram(
                 said, f"Reliability of {task} on the test part"
@@ -254,7 +258,7 @@ def predict_examples(
 
 
 def _read_by_setting(
-    results: Sequence[RunResult], homes: RunFolders, name: str, read: Callable[[Path], T], problems: list[str]
+    results: Sequence[RunRecord], homes: RunFolders, name: str, read: Callable[[Path], T], problems: list[str]
 ) -> dict[str, list[T]]:
     """Read one file of each run; return the contents by setting."""
     found: dict[str, list[T]] = defaultdict(list)

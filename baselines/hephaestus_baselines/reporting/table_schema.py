@@ -9,15 +9,15 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, TypeAdapter
 
-from hephaestus_baselines.config.run_config import Task
-from hephaestus_baselines.evaluation.kind_schema import KindReport
+from hephaestus_baselines.config.tasks import INTENSITY_LEVELS, DetectionTask, ScoringUnit, Task
+from hephaestus_baselines.evaluation.kind_schema import KindReport, KindRunResult
 from hephaestus_baselines.evaluation.metrics import DEFORMATION_KINDS, DeformationKind
 from hephaestus_baselines.evaluation.result_schema import (
+    Gap,
     NullableFloat,
     PartCoverageRecord,
     ResultModel,
     RunResult,
-    ScoringUnit,
 )
 from hephaestus_build.dataset.splits import SplitPart
 
@@ -27,9 +27,12 @@ HEADLINE_SCORE: Mapping[ScoringUnit, str] = {
     "interferograms": "average_precision",
     "pixels": "f1",
     "all-pixels": "f1",
+    "deforming-items": "macro_f1",
 }
-#: Intensities from few fringes to many.
-_INTENSITIES = ("Low", "Medium", "High")
+#: Begins the name of the recall of one class.
+CLASS_RECALL = "recall_of_"
+#: Gaps of a run to trained controls, by control, unit and score.
+TrainedControlGaps = dict[str, dict[ScoringUnit, dict[str, Gap]]]
 #: Listed among the scores, but a number per frame-year rather than a fraction.
 FALSE_ALARM_RATE = "false_alarms_per_frame_year"
 
@@ -42,7 +45,7 @@ def kind_order(kind: DeformationKind, name: str) -> tuple[int, int, str]:
     >>> sorted(["High", "Low", "None"], key=lambda name: kind_order("intensity", name))
     ['Low', 'High', 'None']
     """
-    known = _INTENSITIES.index(name) if name in _INTENSITIES else len(_INTENSITIES)
+    known = INTENSITY_LEVELS.index(name) if name in INTENSITY_LEVELS else len(INTENSITY_LEVELS)
     return DEFORMATION_KINDS.index(kind), known, name
 
 
@@ -115,12 +118,13 @@ class ScoreTable(ResultModel):
     unit: ScoringUnit
     columns: list[str]
     rows: list[ScoreTableRow]
+    notes: list[str] = Field(default_factory=list, description="What stands below the table.")
 
 
 class KindDetection(ResultModel):
     """How well a model finds interferograms with one kind of deformation among all those without any."""
 
-    task: Task
+    task: DetectionTask
     kind: DeformationKind
     name: str = Field(description="Name of the intensity, activity type or volcano.")
     positives: int = Field(description="Interferograms, or series, of the test part that show it.")
@@ -158,7 +162,7 @@ class ModelCost(ResultModel):
 class AtmosphereEffect(ResultModel):
     """What the atmosphere changes in one score, all else equal, on the same items and resamples of events."""
 
-    task: Task
+    task: DetectionTask
     model: str
     series: bool
     form: str = Field(description="How the model gets the atmosphere.")
@@ -226,7 +230,7 @@ class TablesDocument(ResultModel):
 
 def results_json_schema() -> dict[str, Any]:
     """Return the JSON Schema of results and tables, stored as ``schemas/results.json``."""
-    content = TypeAdapter(RunResult | TablesDocument).json_schema(mode="serialization")
+    content = TypeAdapter(RunResult | KindRunResult | TablesDocument).json_schema(mode="serialization")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Results of the benchmark",

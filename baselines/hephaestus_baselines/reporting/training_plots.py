@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from hephaestus_baselines.evaluation.alarms import BUDGETS
 from hephaestus_baselines.evaluation.metrics import DEFORMATION_KINDS, DeformationKind
 from hephaestus_baselines.evaluation.predictions import PROBABILITY_BINS, Predictions
-from hephaestus_baselines.evaluation.result_schema import RunResult
+from hephaestus_baselines.evaluation.result_schema import RunRecord, RunResult
 from hephaestus_baselines.reporting.prediction_figures import (
     add_heading,
     make_figure,
@@ -36,7 +36,7 @@ _MAX_KINDS = 60
 _NON_SCORE_WORDS = ("epoch", "step", "rate", "lr", "second", "time", "threshold", "sample")
 
 
-def setting_title(result: RunResult) -> str:
+def setting_title(result: RunRecord) -> str:
     """Return what a run is called in figures: its model or control, and its inputs."""
     form = "series" if result.series else "single"
     name = result.recipe.get("control") or MODEL_TITLES.get(result.model, result.model)

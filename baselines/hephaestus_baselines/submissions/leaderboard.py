@@ -11,15 +11,14 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from hephaestus_baselines.config.run_config import Recipe, Task
-from hephaestus_baselines.evaluation.metrics import UNITS_BY_TASK
+from hephaestus_baselines.config.run_config import Recipe
+from hephaestus_baselines.config.tasks import TASK_SPECS, DetectionTask, ScoringUnit
 from hephaestus_baselines.evaluation.result_schema import (
     Assessment,
     NullableFloat,
     ResultModel,
     RunResult,
     SanitizedText,
-    ScoringUnit,
     library_versions,
     source_code_hash,
 )
@@ -57,7 +56,7 @@ class LeaderboardEntry(ResultModel):
     kind: Literal["submission", "run"]
     file: SanitizedText
     blake3: str = ""
-    task: Task
+    task: DetectionTask
     split: SanitizedText
     split_sha256: str
     series: bool
@@ -79,10 +78,10 @@ class LeaderboardEntry(ResultModel):
     @property
     def best(self) -> float:
         """The headline score by which entries are ranked, highest first; -1 if it is not defined."""
-        units = [unit for unit in UNITS_BY_TASK[self.task] if unit in self.assessment.units]
+        units = [unit for unit in TASK_SPECS[self.task].units if unit in self.assessment.units]
         value = find_headline(self.assessment, units[0]).value
         # what has no windows scored comes after all that has
-        return -1.0 if math.isnan(value) else value + (units[0] == UNITS_BY_TASK[self.task][0])
+        return -1.0 if math.isnan(value) else value + (units[0] == TASK_SPECS[self.task].units[0])
 
 
 class LeaderboardScore(ResultModel):
@@ -152,7 +151,7 @@ def rank_entries(entries: Iterable[LeaderboardEntry]) -> list[list[LeaderboardEn
 def score_entry(entry: LeaderboardEntry) -> list[LeaderboardScore]:
     """Return the headlines of an entry in its units."""
     scores = []
-    for unit in UNITS_BY_TASK[entry.task]:
+    for unit in TASK_SPECS[entry.task].units:
         if unit in entry.assessment.units:
             found = find_headline(entry.assessment, unit)
             scores.append(
@@ -184,10 +183,10 @@ def table_title(table: Sequence[LeaderboardEntry]) -> str:
     )
 
 
-def table_columns(task: Task) -> list[str]:
+def table_columns(task: DetectionTask) -> list[str]:
     """Return the headings of a table."""
     columns = ["model", "from"]
-    for unit in UNITS_BY_TASK[task]:
+    for unit in TASK_SPECS[task].units:
         if unit != "all-pixels":
             name = "AP" if unit in ("items", "interferograms") else "F1"
             columns += [f"{name} of {UNIT_TITLES[unit]}", "above the best control"]
@@ -202,7 +201,7 @@ def table_rows(table: Sequence[LeaderboardEntry]) -> list[list[str]]:
 def _entry_cells(entry: LeaderboardEntry) -> list[str]:
     scores = {score.unit: score for score in score_entry(entry)}
     cells = [entry.model, entry.kind]
-    for unit in UNITS_BY_TASK[entry.task]:
+    for unit in TASK_SPECS[entry.task].units:
         if unit == "all-pixels":
             continue
         if (found := scores.get(unit)) is None:
@@ -219,7 +218,7 @@ def _entry_cells(entry: LeaderboardEntry) -> list[str]:
 
 
 def _control_cells(entry: LeaderboardEntry) -> list[list[str]]:
-    units = [unit for unit in UNITS_BY_TASK[entry.task] if unit != "all-pixels"]
+    units = [unit for unit in TASK_SPECS[entry.task].units if unit != "all-pixels"]
     values: dict[str, dict[str, float]] = {}
     for unit in units:
         if (found := entry.assessment.units.get(unit)) is None:

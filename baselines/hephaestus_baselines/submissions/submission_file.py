@@ -17,7 +17,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from hephaestus_baselines.config.run_config import FolderName, Recipe, Task
+from hephaestus_baselines.config.run_config import FolderName, Recipe
+from hephaestus_baselines.config.tasks import DetectionTask
 from hephaestus_build.core.atomic_io import hash_bytes, translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.parsing import decode_utf8, parse_json, read_bounded
@@ -75,7 +76,7 @@ class SubmissionHeader(BaseModel):
 
     format: Literal["hephaestus-submission/1"] = SUBMISSION_FORMAT
     model: Annotated[str, Field(max_length=1000), AfterValidator(_validate_model_name)]
-    task: Task
+    task: DetectionTask
     unit: SubmissionUnit = "window"
     split: FolderName
     split_sha256: str = Field(pattern="^[0-9a-f]{64}$")
@@ -97,7 +98,7 @@ class SubmissionHeader(BaseModel):
         )  # fmt: skip
 
 
-def protocol_recipe(task: Task, **fields: Any) -> Recipe:
+def protocol_recipe(task: DetectionTask, **fields: Any) -> Recipe:
     """Return a recipe of which only the settings of the data matter.
 
     Raises

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hephaestus_baselines.config.tasks import TASK_SPECS
 from hephaestus_baselines.evaluation.predictions import (
     PROBABILITY_BINS,
     PixelSet,
@@ -42,13 +43,13 @@ class BatchCollector:
         fields : mapping of str to Tensor
             ``mask``, ``inside`` and ``valid`` of the windows, on the device.
         probability : Tensor
-            (B,); for segmentation (B, S, S).
+            (B,); for segmentation (B, S, S); (B, K) of the K classes of a kind of deformation.
         """
         made = {"share": data_shares(fields)}
-        if self._collector.source.task == "classification":
-            made["probability"] = probability
-        else:
+        if TASK_SPECS[self._collector.source.task].per_pixel:
             made |= {"proper": _are_probabilities(probability), **_histograms(probability, fields)}
+        else:
+            made["probability"] = probability
         self._readback.add((index, label), made)
 
     def finish(self) -> Predictions:

@@ -92,7 +92,8 @@ class BatchPreparation:
             inputs, fields = self._make_inputs(compact, placed)
             if not recipe.shuffle_labels:
                 # a crop may have cut off the deformation
-                label = (fields["mask"] > 0).flatten(1).any(1).long()
+                shown = (fields["mask"] > 0).flatten(1).any(1)
+                label = torch.where(shown, label, -1) if recipe.spec.tells_kind else shown.long()
             return self._add_targets(inputs, fields, label, compact["weight"])
 
     def prepare_validation(self, batch: PackedBatch) -> dict[str, Any]:
@@ -126,9 +127,11 @@ class BatchPreparation:
         self, inputs: Tensor, fields: Mapping[str, Tensor], label: Tensor, weight: Tensor
     ) -> dict[str, Any]:
         weight = weight if self.recipe.confidence_weights else torch.ones_like(weight)
-        if self.recipe.task == "segmentation":
+        if self.recipe.spec.per_pixel:
             label = (fields["mask"] > 0).any(1).long()
             weight = weight.view(-1, 1, 1) * fields["inside"][:, 0]
+        elif self.recipe.spec.tells_kind:  # windows without a known class teach nothing
+            label, weight = label.clamp(min=0), weight * (label >= 0)
         return {"inputs": inputs, "label": label, "weight": weight}
 
     def _shuffle_labels(
@@ -138,6 +141,9 @@ class BatchPreparation:
         if self.recipe.task == "classification":
             labels = [self.labels[index] for index in batch.read_host_field("index").tolist()]
             return copy_to_device(torch.tensor(labels).long(), self.device)
+        if self.recipe.spec.tells_kind:
+            order = copy_to_device(torch.randperm(len(batch), generator=generator), self.device)
+            return compact["label"][order]
         mask = compact["mask"]
         order = copy_to_device(torch.randperm(len(mask), generator=generator), self.device)
         # also shift the masks: the position of a volcano in its frame predicts where it deforms

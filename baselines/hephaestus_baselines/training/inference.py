@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from hephaestus_baselines.config.channels import InputChannels
-from hephaestus_baselines.config.run_config import Recipe, Task
+from hephaestus_baselines.config.run_config import Recipe
+from hephaestus_baselines.config.tasks import TASK_SPECS, Task, require_detection
 from hephaestus_baselines.data.batch_expansion import ChannelStack, expand_batch
 from hephaestus_baselines.data.dataset_items import DatasetItem
 from hephaestus_baselines.data.preparation import PreparedData
@@ -71,7 +72,7 @@ class TrainedModel:
     best_score : float
         Value of the metric `metric_name` on validation windows.
     metric_name : str
-        ``average precision``, or ``F1`` for segmentation.
+        ``average precision``, ``F1`` for segmentation, or ``macro F1`` for kinds of deformation.
     samples_per_second : float
         Training throughput, reading included.
     """
@@ -97,7 +98,7 @@ class TrainedModel:
         return next(self.model.parameters()).device
 
     def predict_probabilities(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the probability of deformation, float32 on the model's device.
+        """Return the probability of deformation, or of each class of its kind, float32 on its device.
 
         Parameters
         ----------
@@ -107,14 +108,14 @@ class TrainedModel:
         Returns
         -------
         Tensor
-            (B,); for segmentation (B, S, S).
+            (B,); for segmentation (B, S, S); (B, K) of the K classes of a kind.
         """
         return self._predict_from_fields(expand_on_device(batch, self.device))
 
     def _predict_from_fields(self, fields: Mapping[str, Tensor]) -> Tensor:
         stack = ChannelStack(self.inputs, self.recipe.steps, self.moments)
         with torch.inference_mode():
-            return logits_to_probability(self.model(to_channels_last(stack(fields))))
+            return logits_to_probability(self.model(to_channels_last(stack(fields))), self.recipe.task)
 
 
 def load_trained_model(path: Path, device: str = "auto", *, unsealed: bool = False) -> TrainedModel:
@@ -172,6 +173,28 @@ def load_trained_model(path: Path, device: str = "auto", *, unsealed: bool = Fal
     )
 
 
+def load_deformation_model(
+    path: Path, device: str = "auto", *, unsealed: bool = False, what: str = "a map"
+) -> TrainedModel:
+    """Read a trained model that tells deformation from none; see :func:`load_trained_model`.
+
+    Parameters
+    ----------
+    path, device, unsealed
+        As of :func:`load_trained_model`.
+    what : str
+        What needs it, to begin the message of an error.
+
+    Raises
+    ------
+    UsageError
+        If the model tells the kind of deformation.
+    """
+    trained = load_trained_model(path, device, unsealed=unsealed)
+    require_detection(trained.recipe.task, what)
+    return trained
+
+
 def model_weights(state: Mapping[Any, Any]) -> dict[str, Any]:
     """Return the arrays of the model, by name, from the state that a checkpoint holds."""
     return {
@@ -203,7 +226,9 @@ def _misfit(path: Path, recipe: Recipe, why: object) -> DamagedCheckpointError:
 
 def selection_metric_name(task: Task) -> str:
     """Return the name of the metric that selects the best epoch."""
-    return "average precision" if task == "classification" else "F1"
+    if TASK_SPECS[task].tells_kind:
+        return "macro F1"
+    return "F1" if TASK_SPECS[task].per_pixel else "average precision"
 
 
 def make_window_dataset(
@@ -216,6 +241,7 @@ def make_window_dataset(
         size=recipe.size,
         atmosphere=recipe.atmosphere != "none",
         volcanic_only=recipe.positives == "volcanic",
+        task=recipe.task,
         # no more than the cores that this run may use: runs in parallel would slow each other down
         threads=torch.get_num_threads(),
     )
@@ -311,9 +337,13 @@ def to_channels_last(inputs: Tensor) -> Tensor:
     return inputs.contiguous(memory_format=torch.channels_last)
 
 
-def logits_to_probability(logits: Tensor) -> Tensor:
-    """Return the probability of deformation, float32 (B, ...), from logits (B, 2, ...)."""
-    return logits.float().softmax(dim=1)[:, 1]
+def logits_to_probability(logits: Tensor, task: Task = "classification") -> Tensor:
+    """Return the probability of deformation, float32 (B, ...), from logits (B, 2, ...).
+
+    Of a task that tells the kind of deformation it is that of each class, (B, K) from (B, K).
+    """
+    probability = logits.float().softmax(dim=1)
+    return probability if TASK_SPECS[task].tells_kind else probability[:, 1]
 
 
 def describe_device(device: torch.device) -> str:

@@ -107,7 +107,7 @@ def predict_items(
     with translate_reader_errors(stage, workers):
         for batch in batches:
             with torch.inference_mode():
-                probability = logits_to_probability(trained.model(batch["inputs"]))
+                probability = logits_to_probability(trained.model(batch["inputs"]), recipe.task)
                 index, label = (batch["batch"][name] for name in ("index", "label"))
                 collector.add(index, label, batch["fields"], probability)
             if maps is not None:

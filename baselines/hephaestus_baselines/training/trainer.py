@@ -24,6 +24,7 @@ from torch import Tensor
 
 from hephaestus_baselines.config.channels import channel_moments
 from hephaestus_baselines.config.run_config import Recipe
+from hephaestus_baselines.config.tasks import TASK_SPECS
 from hephaestus_baselines.data.packed_batches import PackedBatch, PackedWindows, return_batch
 from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.data.samplers import (
@@ -34,7 +35,9 @@ from hephaestus_baselines.data.samplers import (
     permute_labels,
     stratified_subset,
 )
+from hephaestus_baselines.data.task_items import item_classes, select_task_items
 from hephaestus_baselines.data.terrain import FrameTerrain, fits_device
+from hephaestus_baselines.evaluation.kind_metrics import rate_kinds
 from hephaestus_baselines.evaluation.metrics import (
     RankedScores,
     cases_by_unit,
@@ -117,9 +120,9 @@ def train_model(
 ) -> Path:
     """Train a model, or resume from ``<folder>/last.ckpt``; return the path of ``<folder>/best.ckpt``.
 
-    The best epoch has the highest average precision (classification), or F1 over pixels at its best
-    threshold (segmentation), on windows of the validation part. The folder also gets ``metrics.csv``, one
-    row per epoch, and TensorBoard's log.
+    The best epoch has the highest average precision (classification), F1 over pixels at its best threshold
+    (segmentation), or macro F1 (activity, intensity), on windows of the validation part. The folder also
+    gets ``metrics.csv``, one row per epoch, and TensorBoard's log.
 
     Parameters
     ----------
@@ -205,7 +208,9 @@ def describe_run_device(recipe: Recipe, device: torch.device) -> str:
 
 
 def _count_draws(recipe: Recipe, prepared: PreparedData) -> int:
-    """Return the number of samples of an epoch, of all devices together."""
+    """Return the number of samples of an epoch on each device."""
+    if recipe.spec.tells_kind:
+        return len(select_task_items(recipe.task, prepared, "train")) // recipe.devices
     flags = [item.positive for item in prepared.items["train"]]
     return len(draw_epoch(flags, recipe.seed, 0, balance=recipe.balance)) // recipe.devices
 
@@ -299,7 +304,11 @@ class TrainingModule(lightning.LightningModule):
         permute = recipe.shuffle_labels and recipe.task == "classification"
         self.train_labels = permute_labels(flags, recipe.seed) if permute else flags
         self._frames = [item.frame for item in prepared.items["train"]]
-        known = prepared.items["validation"]
+        self._classes = None
+        if recipe.spec.tells_kind:
+            select_task_items(recipe.task, prepared, "train")  # or there is nothing to learn from
+            self._classes = item_classes(recipe.task, prepared, prepared.items["train"])
+        known = select_task_items(recipe.task, prepared, "validation")
         shows = [item.pixels > 0 for item in known]
         chosen = stratified_subset(shows, recipe.validation_windows)
         self.validation_items = tuple(known[index] for index in chosen)
@@ -334,6 +343,7 @@ class TrainingModule(lightning.LightningModule):
                 recipe.samples_per_step,
                 balance=recipe.balance,
                 frames=self._frames if recipe.negatives == "matched" else None,
+                classes=self._classes,
                 rank=self.global_rank,
                 devices=self.trainer.world_size,
             )
@@ -425,7 +435,8 @@ class TrainingModule(lightning.LightningModule):
         self._sums["validation"] += self._loss(logits, batch).detach() * count
         self._sums["windows"] += count
         host = batch["batch"]
-        self._collector.add(host["index"], host["label"], batch["fields"], logits_to_probability(logits))
+        probability = logits_to_probability(logits, self.recipe.task)
+        self._collector.add(host["index"], host["label"], batch["fields"], probability)
 
     def on_validation_epoch_end(self) -> None:
         """Add the epoch to the history and log its metrics."""
@@ -504,9 +515,12 @@ class TrainingModule(lightning.LightningModule):
 def compute_selection_score(validation: Predictions) -> float:
     """Return the score that selects the epoch: average precision, or F1 over pixels at its best threshold.
 
-    The score is 0 if it is undefined because validation has no deformation.
+    Of kinds of deformation it is macro F1. The score is 0 if it is undefined because validation has no
+    deformation.
     """
-    if validation.pixels is None:
+    if TASK_SPECS[validation.source.task].tells_kind:
+        score = rate_kinds(validation)
+    elif validation.pixels is None:
         items = cases_by_unit(validation, "items")
         score = float(RankedScores(items.label, items.probability).compute_areas()["average_precision"])
     else:

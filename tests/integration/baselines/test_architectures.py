@@ -163,6 +163,27 @@ def test_weights_of_a_folder_are_taken_and_spread_over_more_channels(name: str, 
     torch.testing.assert_close(state[first], values[first].repeat(1, 3, 1, 1) / 3)
 
 
+@pytest.mark.parametrize("name", ["resnet-tiny", "unet-small"])
+@pytest.mark.parametrize("form", ["file", "as the hub's command writes it"])
+def test_weights_of_a_file_are_taken_as_those_of_a_folder(name: str, form: str, tmp_path: Path) -> None:
+    model = MODELS[name]
+    folder_of(name, tmp_path)
+    whole = build_model(name, model.task, 9, str(tmp_path), size=64).state_dict()
+    kept = tmp_path / f"{model.tag}.safetensors"
+    if form == "file":
+        weights = str(kept.rename(tmp_path / "own.safetensors"))
+    else:
+        (tmp_path / model.tag).mkdir()
+        kept.rename(tmp_path / model.tag / "model.safetensors")
+        weights = str(tmp_path)
+    found = build_model(name, model.task, 9, weights, size=64).state_dict()
+    # the last layers are not in the file
+    same = [key for key, values in found.items() if torch.equal(values, whole[key])]
+    assert len(same) > 0.75 * len(found)
+    first = next(key for key, values in found.items() if values.ndim == 4)
+    assert first in same
+
+
 def test_weights_that_do_not_fit_are_said_in_one_line(tmp_path: Path) -> None:
     for name in ("resnet-tiny", "unet-small"):
         save_file({"conv1.weight": torch.zeros(3)}, tmp_path / f"{MODELS[name].tag}.safetensors")
@@ -229,4 +250,4 @@ def test_every_preset_names_models_that_there_are() -> None:
             if run.method != "trained":
                 assert run.model in timm.list_models(pretrained=True)
                 continue
-            assert MODELS[run.model].task == run.task
+            assert MODELS[run.model].task == run.spec.network

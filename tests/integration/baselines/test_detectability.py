@@ -64,7 +64,7 @@ def use_model(monkeypatch: pytest.MonkeyPatch, model: nn.Module, **fields: Any) 
     trained = TrainedModel(recipe, model.eval(), moments, True, "0" * 64, 1, 0.5, "average precision", 1.0)
     # a model without weights has no device of its own
     model.register_parameter("unused", nn.Parameter(torch.zeros(1)))
-    monkeypatch.setattr(injection_experiment, "load_trained_model", lambda *_, **__: trained)
+    monkeypatch.setattr(injection_experiment, "load_deformation_model", lambda *_, **__: trained)
     return recipe
 
 

@@ -19,10 +19,14 @@ from torch import nn
 
 from hephaestus_baselines.config.channels import channel_moments
 from hephaestus_baselines.config.run_config import Recipe
+from hephaestus_baselines.config.tasks import TASK_SPECS
 from hephaestus_baselines.data.batch_expansion import ChannelStack
+from hephaestus_baselines.data.packed_batches import pack_samples
 from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.data.samplers import EpochBatchSampler, derive_seed
-from hephaestus_baselines.evaluation.metrics import UNITS_BY_TASK, choose_threshold, score_predictions
+from hephaestus_baselines.data.task_items import select_task_items
+from hephaestus_baselines.evaluation.kind_metrics import rate_kinds
+from hephaestus_baselines.evaluation.metrics import choose_threshold, score_predictions
 from hephaestus_baselines.evaluation.predictions import count_pixel_histograms
 from hephaestus_baselines.models.architectures import build_model
 from hephaestus_baselines.models.losses import focal_loss
@@ -33,6 +37,7 @@ from hephaestus_baselines.training.batch_collector import (
     count_histograms_on_device,
     data_shares,
 )
+from hephaestus_baselines.training.batch_preparation import BatchPreparation
 from hephaestus_baselines.training.inference import (
     expand_on_device,
     load_trained_model,
@@ -47,7 +52,7 @@ from hephaestus_baselines.training.trainer import train_model
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.progress import NullListener
 from hephaestus_build.dataset.splits import SplitPart
-from toy_training import ToyWindows, toy_items, toy_prepared, toy_recipe
+from toy_training import ToyWindows, kind_of, toy_items, toy_prepared, toy_recipe
 
 CPU = torch.device("cpu")
 
@@ -265,7 +270,7 @@ def scores_of(
         name: predict_items(trained, prepared.items[name], prepared, part=name)
         for name in {"validation", part}
     }
-    unit = UNITS_BY_TASK[recipe.task][0]
+    unit = TASK_SPECS[recipe.task].units[0]
     return score_predictions(said[part], choose_threshold(said["validation"], unit)).values
 
 
@@ -460,3 +465,32 @@ def test_only_some_windows_choose_the_best_epoch(tmp_path: Path) -> None:
         patch.setattr("hephaestus_baselines.training.inference.WindowDataset", Counting)
         train_model(toy_recipe(epochs=1, validation_windows=10), many, tmp_path, device="cpu")
     assert sorted(asked) == [False] * 5 + [True] * 5
+
+
+def test_kinds_of_deformation_are_learnt_from_windows_that_show_some(tmp_path: Path) -> None:
+    fields = {"epochs": 12, "batch_size": 4, "learning_rate": 1e-2, "schedule": "cosine"}
+    recipe = toy_recipe(task="activity", augment=False, **fields)
+    prepared = toy_prepared(train=16, same=True)
+    trained = load_trained_model(train_model(recipe, prepared, tmp_path, device="cpu"), "cpu")
+    assert trained.metric_name == "macro F1"
+    # of 16 windows the 8 with deformation are drawn: two steps an epoch
+    assert history(tmp_path)[-1]["step"] == str(12 * 2)
+    items = select_task_items("activity", prepared, "validation")
+    assert len(items) == 8
+    said = predict_items(trained, items, prepared, part="validation")
+    assert said.probability.shape == (8, len(TASK_SPECS["activity"].classes))
+    assert said.label.tolist() == [kind_of(item) for item in items]
+    assert rate_kinds(said) > 0.95
+
+
+def test_a_crop_without_deformation_teaches_no_kind() -> None:
+    recipe = toy_recipe(task="activity", augment=False)
+    prepared = toy_prepared()
+    moments = channel_moments(prepared.statistics, recipe.inputs)
+    preparation = BatchPreparation(recipe, moments, (), device=CPU)
+    windows = make_window_dataset(recipe, prepared.items["train"], prepared)
+    samples = [windows[place] for place in (0, 1, 3)]  # without deformation, and with both kinds
+    samples[2]["mask"].zero_()  # as if it had been cut off
+    prepared_batch = preparation.prepare_training(pack_samples("train", samples), 0)
+    assert prepared_batch["weight"].tolist() == [0, 1, 0]
+    assert prepared_batch["label"].tolist() == [0, kind_of(prepared.items["train"][1]), 0]

@@ -205,7 +205,7 @@ def test_a_wrong_preset_is_said_in_one_line(text: str, said: str, tmp_path: Path
 
 
 def test_presets_that_are_not_there_and_wrong_changes_are_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="known are legacy, paper, paper-small, probes, recommended"):
+    with pytest.raises(UsageError, match="known are kinds, kinds-small, legacy, paper, paper-small, probes"):
         read_preset("tiny")
     with pytest.raises(UsageError, match="there is no recipe"):
         read_recipe(tmp_path / "recipe.yaml")
