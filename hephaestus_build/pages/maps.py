@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from shapely import Polygon, clip_by_rect
+from shapely import Polygon, STRtree, box, clip_by_rect
 
 from hephaestus_build.core.bounds import Bounds
 from hephaestus_build.core.registry import load_schema
@@ -60,8 +60,8 @@ def draw_globe(bounds: tuple[float, float, float, float]) -> GlobePaths:
         points, seen = _project(line, centre)
         graticule += [_path(points[run], closed=False) for run in _runs(seen)]
     corners = np.array([(west, south), (east, south), (east, north), (west, north)])
-    box, _ = _project(_grow(corners), centre)
-    return GlobePaths("".join(land), "".join(graticule), _path(box, closed=True))
+    outline, _ = _project(_grow(corners), centre)
+    return GlobePaths("".join(land), "".join(graticule), _path(outline, closed=True))
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,13 @@ def draw_region(
         return np.stack([(points[:, 0] - x) * shrink, -points[:, 1]], 1)
 
     land = []
-    for ring in load_schema("land.json")["rings"]:
-        for turn in (-360.0, 0.0, 360.0):
-            part = clip_by_rect(Polygon(np.add(ring, (turn, 0.0))).buffer(0), *around)
-            pieces = [piece for piece in getattr(part, "geoms", [part]) if not piece.is_empty]
-            edges = [np.array(piece.exterior.coords) for piece in pieces if isinstance(piece, Polygon)]
-            land += [_path(place(edge), closed=True, digits=2) for edge in edges]
-    box = np.array([(west, south), (east, south), (east, north), (west, north)])
+    index = _index_land()
+    for one in sorted(index.query(box(*around)).tolist()):
+        part = clip_by_rect(index.geometries[one], *around)
+        pieces = [piece for piece in getattr(part, "geoms", [part]) if not piece.is_empty]
+        edges = [np.array(piece.exterior.coords) for piece in pieces if isinstance(piece, Polygon)]
+        land += [_path(place(edge), closed=True, digits=2) for edge in edges]
+    corners = np.array([(west, south), (east, south), (east, north), (west, north)])
     found = []
     for volcano in volcanoes_inside(Bounds(*around), among):
         if volcano.longitude is not None and volcano.latitude is not None:
@@ -122,9 +122,17 @@ def draw_region(
     return RegionPaths(
         (-reach, -around[3], 2 * reach, around[3] - around[1]),
         "".join(land),
-        _path(place(box), closed=True, digits=2),
+        _path(place(corners), closed=True, digits=2),
         tuple(found),
     )
+
+
+@cache
+def _index_land() -> STRtree:
+    """Return all land with its islands as polygons, and the same one turn further to either side."""
+    rings = [ring for name in ("land.json", "islands.json") for ring in load_schema(name)["rings"]]
+    turns = (-360.0, 0.0, 360.0)
+    return STRtree([Polygon(np.add(ring, (turn, 0.0))).buffer(0) for ring in rings for turn in turns])
 
 
 @cache

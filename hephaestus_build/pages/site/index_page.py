@@ -183,7 +183,7 @@ def _map(frames: Sequence[SiteFrame], totals: SiteTotals) -> Markup:
         )
     return tag(
         "svg",
-        tag("path", d=trace_land(), class_="land"),
+        tag("path", d=trace_land([box for _, box in placed]), class_="land"),
         *shapes,
         viewBox=" ".join(f"{edge:g}" for edge in view),
         role="group",

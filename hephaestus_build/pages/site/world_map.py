@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from functools import cache
 from math import cos, radians, sin
 
+import numpy as np
+import numpy.typing as npt
+
 from hephaestus_build.core.registry import load_schema
 
 Box = tuple[float, float, float, float]
@@ -17,12 +20,29 @@ _WIDEST, _TALLEST = 2.4, 1.6  # proportions of a map
 _FEW = 60  # frames, which have room to be drawn larger than they are
 
 
-@cache
-def trace_land() -> str:
-    """Return the land as the attribute ``d`` of a path; x is the longitude, y the latitude downwards."""
+def trace_land(boxes: Sequence[Box]) -> str:
+    """Return the land as the attribute ``d`` of a path; x is the longitude, y the latitude downwards.
+
+    Parameters
+    ----------
+    boxes : sequence of tuple
+        West, south, east and north edges of the frames, degrees; small islands in them are there too.
+    """
+    rings, edges = _read_islands()
+    west, south, east, north = np.array(boxes, float).reshape(-1, 4).T[:, :, None]
+    seen = (edges[0] < east) & (edges[2] > west) & (edges[1] < north) & (edges[3] > south)
+    islands = [rings[place] for place in np.flatnonzero(seen.any(0)).tolist()]
     return "".join(
-        "M" + "L".join(f"{x:g} {-y:g}" for x, y in ring) + "Z" for ring in load_schema("land.json")["rings"]
+        "M" + "L".join(f"{x:g} {-y:g}" for x, y in ring) + "Z"
+        for ring in [*load_schema("land.json")["rings"], *islands]
     )
+
+
+@cache
+def _read_islands() -> tuple[list[list[list[float]]], npt.NDArray[np.float64]]:
+    """Return the outlines of islands, and the west, south, east and north edge of each."""
+    rings = load_schema("islands.json")["rings"]
+    return rings, np.array([(*np.min(ring, 0), *np.max(ring, 0)) for ring in rings]).T
 
 
 def choose_view(boxes: Sequence[Box]) -> Box:

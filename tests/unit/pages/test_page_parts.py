@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
+from shapely import Point, Polygon
 
 from color_vision import nearest
 from hephaestus_build.core.frames import Pair
@@ -125,6 +126,29 @@ def test_the_map_of_the_surroundings_is_square_on_the_ground_and_has_the_volcano
     assert left < x < left + width
     assert top < y < top + height
     assert region.land  # Angola, and Fiji on both sides of 180 degrees
+
+
+ISLANDS = {
+    "São Miguel": (37.77, -25.48),
+    "Réunion": (-21.2, 55.6),
+    "Hawaii": (19.6, -155.5),
+    "Stromboli": (38.79, 15.213),
+    "Santorini": (36.35, 25.46),
+    "Montserrat": (16.72, -62.18),
+    "Taveuni": (-16.82, -179.98),
+}
+
+
+@pytest.mark.parametrize("island", ISLANDS)
+def test_islands_with_volcanoes_have_an_outline(island: str) -> None:
+    latitude, longitude = ISLANDS[island]
+    region = draw_region((longitude - 1, latitude - 0.8, longitude + 1, latitude + 0.8), [])
+    outlines = [
+        np.array([point.split() for point in part.rstrip("Z").split("L")], float)
+        for part in region.land.split("M")[1:]
+    ]
+    place = Point(0, -latitude)
+    assert min(Polygon(outline).buffer(0).distance(place) for outline in outlines) < 0.06
 
 
 def brightness(colour: str) -> float:
