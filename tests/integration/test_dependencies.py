@@ -21,6 +21,7 @@ GROUPS = tomllib.loads(PYPROJECT)["dependency-groups"]
 
 #: Distributions whose import name is not their own name with underscores.
 IMPORTED_AS = {
+    "markdown-it-py": "markdown_it",
     "pillow": "PIL",
     "netcdf4": "netCDF4",
     "pyyaml": "yaml",

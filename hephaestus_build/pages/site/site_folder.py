@@ -35,7 +35,7 @@ _MAX_BYTES = 1 << 30
 _FRAME = "|".join(form.plain_pattern for form in FRAME_ID_FORMS)
 #: Names that a site writes; the journal may come from elsewhere.
 _OWN_NAME = re.compile(
-    rf"(?:index|benchmark|full)\.html|status\.json|atom\.xml|frames/(?:{_FRAME})\.html|"
+    rf"(?:index|benchmark|data-card|full)\.html|status\.json|atom\.xml|frames/(?:{_FRAME})\.html|"
     rf"pictures/(?:{_FRAME})_[0-9]{{8}}_[0-9]{{8}}\.png|volcanoes/[a-z0-9-]{{1,120}}\.html|"
     r"vendor/[a-z0-9.-]{1,80}/(?:LICENSE|(?:dist|esm)/(?:[a-z0-9_-]{1,40}/){0,3}[A-Za-z0-9_-]{1,80}\.js)"
 )

@@ -18,6 +18,7 @@ from hephaestus_build.core.web_address import HttpUrl
 from hephaestus_build.cube.discovery import cubes_dir_for
 from hephaestus_build.export.export_lock import check_export_target, exclusive_lock
 from hephaestus_build.pages.site.benchmark_page import read_leaderboard, render_benchmark_page
+from hephaestus_build.pages.site.card_page import read_card, render_card_page
 from hephaestus_build.pages.site.feed import render_feed
 from hephaestus_build.pages.site.full_resolution import FULL_PAGE, fetch_scripts, render_full_page
 from hephaestus_build.pages.site.index_page import SiteTotals, render_index_page
@@ -30,8 +31,8 @@ from hephaestus_build.pages.site.volcano_pages import group_by_volcano, render_v
 ALL_PAIRS = 5000
 #: What may stand beside a site, and is linked from it.
 _BESIDE = {
-    "README.md": "the data card",
-    "catalog/README.md": "the data card",
+    "README.md": "the data card, Markdown",
+    "catalog/README.md": "the data card, Markdown",
     "catalog/collection.json": "the catalogue, STAC",
     "catalog/pairs.parquet": "all pairs as a table, GeoParquet",
     "catalog/croissant.json": "the data set as Croissant",
@@ -139,6 +140,9 @@ def write_site(
         )
         totals = SiteTotals(home.is_simulated, __version__, utc_text(now or datetime.now(UTC)))
         beside = [(name, what) for name, what in _BESIDE.items() if (folder / name).is_file()]
+        if (card := read_card(folder)) is not None:
+            files["data-card.html"] = render_card_page(*card, totals).encode()
+            beside.insert(0, ("data-card.html", "the data card"))
         if benchmark is not None:
             table = render_benchmark_page(read_leaderboard(benchmark), totals)
             files["benchmark.html"] = table.encode()

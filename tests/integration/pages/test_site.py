@@ -231,10 +231,17 @@ def test_what_stands_beside_is_linked_and_the_benchmark_is_a_page(write, tmp_pat
     folder = write(benchmark=tmp_path).folder
     index = (folder / "index.html").read_text()
     assert 'href="catalog/README.md"' in index
+    assert not (folder / "data-card.html").exists()  # it has no YAML in front, so it is none
     assert 'href="benchmark.html"' in index
     assert "resnet18" in (folder / "benchmark.html").read_text()
+    (folder / "catalog" / "README.md").write_text("---\npretty_name: all\n---\n\n# The pairs\n\ncard\n")
     write()
     assert not (folder / "benchmark.html").exists()
+    assert 'href="data-card.html"' in (folder / "index.html").read_text()
+    assert "<p>card</p>" in (folder / "data-card.html").read_text()
+    (folder / "catalog" / "README.md").unlink()
+    write()
+    assert not (folder / "data-card.html").exists()
 
 
 def test_a_site_is_of_real_or_of_simulated_cubes(write, data, tmp_path):
