@@ -11,6 +11,7 @@ from hephaestus_build.pages.markup import Markup, join, tag
 from hephaestus_build.pages.page_data import FramePage
 
 _MOST_ROWS = 300  # of a table; the count says how many there are
+_UNASKED = "No build has asked for this pair yet."
 
 
 def list_volcanoes(page: FramePage, most: int) -> str:
@@ -55,7 +56,10 @@ def render_vitals(page: FramePage) -> Markup:
         vital("Newest acquisition", "none")
     absent = f"{states['absent']} absent in the archive" if states["absent"] else ""
     left = f"{page.unwanted} listed, not built" if page.unwanted else ""
-    vital("Interferograms", stored, absent, left, f"{page.gone} no longer listed" if page.gone else "")
+    waiting = f"{count} not asked for yet" if (count := _count_unasked(page)) else ""
+    vital(
+        "Interferograms", stored, absent, left, waiting, f"{page.gone} no longer listed" if page.gone else ""
+    )
     owed = sum(not item.accepted for item in page.owed)
     vital("Owed products", owed, "the next build fetches them" if owed else "", kind="amber" if owed else "")
     if page.gaps:
@@ -80,8 +84,10 @@ def render_pair_cards(page: FramePage) -> Markup:
     """Return what follows the chosen pair; scripts fill it."""
     if page.pictures is None:
         return tag(
-            "div", tag("h2", id="pair-name"), tag("div", id="expert"), tag("div", id="provenance"),
-            tag("p", id="provenance-note"), hidden="hidden",
+            "section", tag("h2", id="pair-name"), tag("p", id="pair-facts", class_="quiet"),
+            tag("div", id="expert"), tag("div", id="provenance"),
+            tag("p", _UNASKED, id="provenance-note", class_="note"),
+            class_="card", id="chosen", hidden="hidden",
         )  # fmt: skip
     chooser = tag("label", "primary date ", Markup('<select id="primaries"></select>'))
     return join(
@@ -106,12 +112,7 @@ def render_pair_cards(page: FramePage) -> Markup:
         _card(
             "Where the shown pair comes from",
             tag("div", id="provenance"),
-            tag(
-                "p",
-                "The provenance of pairs without pictures is in the cube's provenance.json.",
-                id="provenance-note",
-                class_="note",
-            ),
+            tag("p", _UNASKED, id="provenance-note", class_="note"),
         ),
     )
 
@@ -130,11 +131,21 @@ def render_frame_cards(page: FramePage) -> Markup:
     return join(*cards)
 
 
+def _count_unasked(page: FramePage) -> int:
+    """Return the number of wanted pairs that no build has asked for."""
+    asked = {item.unit for item in page.owed}
+    return sum(pair.status == "owed" and f"pair/{pair.name}" not in asked for pair in page.pairs)
+
+
 def _owed_card(page: FramePage) -> Markup:
     if not page.owed:
-        return _card(
-            "Owed", tag("p", "Nothing is owed: all that the archives promise is here.", class_="quiet")
+        waiting = _count_unasked(page)
+        said = (
+            f"Nothing is owed of what was asked for; {count_of(waiting, 'pair')} of the listing not yet."
+            if waiting
+            else "Nothing is owed: all that the archives promise is here."
         )
+        return _card("Owed", tag("p", said, class_="quiet"))
     rows = [
         (item.product, item.outcome, item.reason + (" (accepted)" if item.accepted else ""))
         for item in page.owed[:_MOST_ROWS]

@@ -13,11 +13,12 @@ from hephaestus_build import __version__
 from hephaestus_build.core.bounds import Bounds
 from hephaestus_build.core.era5_grid import EXPVER_FINAL, EXPVER_PRELIMINARY
 from hephaestus_build.core.errors import UsageError
-from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.frame_search import find_frames
+from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.plain_text import sanitize_text, utc_text
 from hephaestus_build.core.provenance import Receipt
-from hephaestus_build.core.volcanoes import volcanoes_of_frame
+from hephaestus_build.core.volcanoes import VolcanoCone, volcanoes_of_frame
 from hephaestus_build.cube.array_attributes import DEM_SOURCE
 from hephaestus_build.cube.granules import (
     DEM_KEY,
@@ -45,10 +46,11 @@ from hephaestus_build.pages.page_data import (
 from hephaestus_build.pipeline.missing_products import find_missing_products, partition_accepted
 from hephaestus_build.sources.annotations.record import FLAGS
 
+_Box = tuple[float, float, float, float]  # west, south, east and north edge, degrees
 #: Pairs with pictures in a page, unless another number is asked for.
 NEWEST = 60
 #: Size that a page stays under, bytes; what all but the pictures of pairs takes of it, and each further pair.
-_PAGE, _REST, _ROW = 5_000_000, 600_000, 350
+_PAGE, _REST, _ROW = 5_000_000, 600_000, 600
 _ERA5_WORDS = {EXPVER_FINAL: "final", EXPVER_PRELIMINARY: "preliminary"}
 _FACTS = (
     "platform_heading_deg",
@@ -126,26 +128,23 @@ def make_frame_page(
     owed, accepted = partition_accepted(find_missing_products(known.granules), record.frame, known.accept)
     metres = known.baselines.metres if known.baselines else {}
     satellites = contents.satellites if contents is not None else {}
-    full = {day for name in names for day in Pair.parse(name).dates}
     drawn = [Pair(row["primary"], row["secondary"]) for row in rows if row["status"] != UNWANTED]
-    dates = _page_dates(drawn, known.granules, metres, satellites, full)
+    bounds, volcanoes = _locate(record, grid) if grid is not None else locate_by_id(record.frame)
+    dates = _page_dates(drawn, known.granules, metres, satellites)
     return FramePage(
         frame=record.frame.id,
         simulated=record.simulated,
         facts=_facts(record),
         written=utc_text(now or datetime.now(UTC)),
         version=__version__,
-        bounds=grid.bounds if grid is not None else None,
-        volcanoes=_volcanoes(record, grid),
+        bounds=bounds,
+        approximate=grid is None,
+        volcanoes=volcanoes,
         generation=known.generation.number if known.generation is not None else None,
         built=record.built,
         newest=max(one.secondary for one in stored).isoformat() if stored else "",
         listed=utc_text(known.listed_at or ""),
-        pairs=tuple(
-            _page_pair(row, known.granules, full=row["pair"] in names)
-            for row in rows
-            if row["status"] != UNWANTED
-        ),
+        pairs=tuple(_page_pair(row, known.granules) for row in rows if row["status"] != UNWANTED),
         dates=dates,
         owed=tuple(
             OwedProduct(item.unit, item.product, str(item.outcome), item.detail, kind)
@@ -185,18 +184,29 @@ def _facts(record: FrameRecord) -> dict[str, Any]:
     return {**plain, "direction": direction, "track": record.frame.track}
 
 
-def _volcanoes(record: FrameRecord, grid: Grid | None) -> tuple[PageVolcano, ...]:
-    if grid is None:
-        return ()
+def _locate(record: FrameRecord, grid: Grid) -> tuple[_Box, tuple[PageVolcano, ...]]:
+    return grid.bounds, _place_volcanoes(volcanoes_of_frame(record.frame, Bounds(*grid.bounds)))
+
+
+def locate_by_id(frame: Frame) -> tuple[_Box | None, tuple[PageVolcano, ...]]:
+    """Return the bounds of a frame and its volcanoes as far as its id and the registry say."""
+    [found] = [one for one in find_frames(others=[frame]) if one.frame == frame]
+    if math.isnan(found.latitude):
+        return None, ()
+    cones = (*found.volcanoes, *found.also_inside)
+    return (*found.bounds,), _place_volcanoes(sorted(cones, key=lambda cone: cone.name))
+
+
+def _place_volcanoes(cones: Iterable[VolcanoCone]) -> tuple[PageVolcano, ...]:
     return tuple(
         PageVolcano(one.name, one.latitude, one.longitude, one.elevation_m)
-        for one in volcanoes_of_frame(record.frame, Bounds(*grid.bounds))
+        for one in cones
         if one.latitude is not None and one.longitude is not None
     )
 
 
-def _page_pair(row: Mapping[str, Any], granules: Mapping[str, Granule], *, full: bool) -> PagePair:
-    """Return a pair of the page from its row of the table; where `full`, with its provenance."""
+def _page_pair(row: Mapping[str, Any], granules: Mapping[str, Granule]) -> PagePair:
+    """Return a pair of the page from its row of the table, with its provenance."""
     pair = Pair(row["primary"], row["secondary"])
     interferogram = granules.get(GranuleKey.of_pair(pair))
     stored = isinstance(interferogram, InterferogramGranule) and interferogram.is_complete
@@ -220,9 +230,7 @@ def _page_pair(row: Mapping[str, Any], granules: Mapping[str, Granule], *, full:
         products=(
             *_products(interferogram, ("phase", "coherence")),
             *_products(granules.get(GranuleKey.of_mask(pair)), ("preview",)),
-        )
-        if full
-        else (),
+        ),
     )
 
 
@@ -236,9 +244,8 @@ def _page_dates(
     granules: Mapping[str, Granule],
     metres: Mapping[date, float],
     satellites: Mapping[str, str],
-    full: Collection[date],
 ) -> tuple[PageDate, ...]:
-    """Return all acquisition dates; those in `full` with their provenance."""
+    """Return all acquisition dates, with their provenance."""
     found = []
     for day in sorted({day for pair in pairs for day in pair.dates}):
         epoch = granules.get(GranuleKey.of_epoch(day))
@@ -252,7 +259,7 @@ def _page_dates(
                 None if baseline is None else _number(baseline),
                 satellites.get(f"{day:%Y%m%d}", ""),
                 words,
-                tuple(_products(epoch, ("ERA5",))) if day in full else (),
+                tuple(_products(epoch, ("ERA5",))),
             )
         )
     return tuple(found)

@@ -241,6 +241,8 @@ class FramePage:
         Version of this program.
     bounds : tuple of float or None
         West, south, east and north edge of the frame's grid, degrees; None while the grid is not known.
+    approximate : bool
+        Whether these follow from the frame's id alone.
     volcanoes : tuple of PageVolcano
         Those in the frame.
     generation : int or None
@@ -272,6 +274,7 @@ class FramePage:
     written: str
     version: str
     bounds: tuple[float, float, float, float] | None = None
+    approximate: bool = False
     volcanoes: tuple[PageVolcano, ...] = ()
     generation: int | None = None
     built: str = ""

@@ -46,6 +46,11 @@ def encode_codes(codes: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8]) -
     return stream.getvalue()
 
 
+def decode_codes(png: str) -> npt.NDArray[np.uint8]:
+    """Return the codes of a picture of 8 bits, from its base64."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))), np.uint8)
+
+
 def encode_levels(levels: npt.NDArray[np.uint16]) -> bytes:
     """Return levels as a grey PNG of 16 bits."""
     stream = io.BytesIO()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import zlib
 from math import cos, radians
+from typing import Any
 
 import msgspec
 
@@ -22,7 +24,7 @@ from hephaestus_build.pages.cards import (
 from hephaestus_build.pages.maps import RADIUS, draw_globe, draw_region
 from hephaestus_build.pages.markup import Markup, fill_template, join, tag
 from hephaestus_build.pages.page_data import FramePage, FramePictures, PageGrid
-from hephaestus_build.pages.pictures import Picture
+from hephaestus_build.pages.pictures import Picture, to_base64
 
 #: Scripts of a page, in the order in which they are joined.
 SCRIPTS = ("decode_png.js", "elements.js", "panels.js", "network.js", "series.js", "page.js")
@@ -56,7 +58,8 @@ def render_frame_page(page: FramePage, navigation: Markup | None = None, full: s
         kicker=f"Track {page.facts['track']}, {page.facts['direction']}",
         frame=page.frame,
         badge=simulated,
-        volcanoes=list_volcanoes(page, 12) or "no volcano of the catalogue in this frame",
+        volcanoes=list_volcanoes(page, 12)
+        or ("no volcano of the catalogue in this frame" if page.bounds else "where it lies is not known yet"),
         vitals=render_vitals(page),
         maps=_map(page),
         viewer=join(_viewer(page, full), _network(page)),
@@ -67,9 +70,19 @@ def render_frame_page(page: FramePage, navigation: Markup | None = None, full: s
         written=moment_text(page.written),
         version=page.version,
         style=Markup(style),
-        data=embed_json(page),
+        data=embed_json(_pack_provenance(page)),
         script=Markup(script),
     )
+
+
+def _pack_provenance(page: FramePage) -> dict[str, Any]:
+    """Return a page as JSON values, with the products of its pairs and dates compressed."""
+    values: dict[str, Any] = msgspec.to_builtins(page)
+    products = {
+        kind: {one[key]: one.pop("products") for one in values[kind]}
+        for kind, key in (("pairs", "name"), ("dates", "day"))
+    }
+    return {**values, "provenance": to_base64(zlib.compress(msgspec.json.encode(products), 9))}
 
 
 def embed_json(value: object) -> Markup:
@@ -126,13 +139,14 @@ def _region(page: FramePage, bounds: tuple[float, float, float, float]) -> Marku
         "svg",
         tag("rect", x=left, y=top, width=wide, height=tall, class_="sea"),
         tag("path", d=paths.land, class_="land"),
-        tag("path", d=paths.frame, class_="frame"),
+        tag("path", d=paths.frame, class_="frame rough" if page.approximate else "frame"),
         *marks,
         viewBox=f"{left:.3f} {top:.3f} {wide:.3f} {tall:.3f}",
         role="img",
         aria_label=f"The frame with the land and the volcanoes around it: {list_volcanoes(page, 12)}",
     )
-    return tag("figure", drawing, tag("figcaption", f"{round(wide * 111.2)} km across"), class_="region")
+    words = f"{round(wide * 111.2)} km across" + (", the frame as its id says" if page.approximate else "")
+    return tag("figure", drawing, tag("figcaption", words), class_="region")
 
 
 def _globe(bounds: tuple[float, float, float, float]) -> Markup:
@@ -164,7 +178,7 @@ def _viewer(page: FramePage, full: str) -> Markup:
         todo = f"hephaestus build {page.frame}"
         return tag(
             "section", tag("h2", "No pictures"), tag("p", words, " ", tag("code", todo), " fetches them."),
-            tag("p", id="pair-facts", hidden="hidden"), class_="viewer",
+            class_="viewer",
         )  # fmt: skip
     shown = next(pair for pair in page.pairs if pair.name == page.shown)
     names = list(pictures.pairs)

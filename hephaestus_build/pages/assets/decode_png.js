@@ -7,6 +7,12 @@ function fromBase64(text) {
   return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 }
 
+/** Resolve to what zlib has compressed, whose bytes come in parts. */
+async function inflate(parts) {
+  const stream = new Blob(parts).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
 /** Decode a PNG of one channel of 8 or 16 bits; resolve to {width, height, samples, palette}. */
 async function decodePng(base64) {
   const bytes = fromBase64(base64);
@@ -26,8 +32,7 @@ async function decodePng(base64) {
     }
     at = start + length + 4;
   }
-  const stream = new Blob(parts).stream().pipeThrough(new DecompressionStream("deflate"));
-  const raw = new Uint8Array(await new Response(stream).arrayBuffer());
+  const raw = await inflate(parts);
   const size = depth / 8;
   const row = width * size;
   const pixels = new Uint8Array(row * height);

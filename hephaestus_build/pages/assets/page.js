@@ -4,7 +4,8 @@
 const data = JSON.parse(byId("data").textContent);
 const pictures = data.pictures ? data.pictures.pairs : {};
 const grid = data.pictures ? data.pictures.grid : null;
-for (const pair of data.pairs) pair.pictured = pair.name in pictures;
+for (const pair of data.pairs) [pair.pictured, pair.products] = [pair.name in pictures, []];
+for (const date of data.dates) date.products = [];
 const byName = new Map(data.pairs.map((pair) => [pair.name, pair]));
 const shownPairs = Object.keys(pictures).map((name) => byName.get(name));
 const dates = new Map(data.dates.map((date) => [date.day, date]));
@@ -44,11 +45,12 @@ async function choosePair(pair) {
   byId("pair-name").textContent = `${dayText(pair.primary)} \u2013 ${dayText(pair.secondary)}`;
   byId("pair-facts").textContent = pairFacts(pair);
   document.body.dataset.pair = pair.name;
+  if (byId("chosen")) byId("chosen").hidden = false;
   showExpert(pair);
   linkFullResolution(pair);
   showProvenance(pair);
   const found = pictures[pair.name];
-  const missing = "No picture of this pair in this page";
+  const missing = {owed: "Owed: not fetched yet", absent: "Absent in the archive"}[pair.status] || "No picture of this pair in this page";
   const waits = [];
   if (panels.phase) {
     waits.push(panels.phase.show(found && found.phase, found ? `Wrapped phase of ${pairText(pair)}` : missing));
@@ -76,7 +78,7 @@ function showVapour(panel, day) {
   const picture = data.pictures.vapour[day];
   const date = dates.get(day);
   panel.root.querySelector(".when").textContent = dayText(day);
-  const why = date && date.era5 === "owed" ? "ERA5 is owed" : "No ERA5 here";
+  const why = !date || !date.era5 ? "No ERA5 here" : date.era5 === "owed" ? "ERA5 is owed" : "No picture of this date in this page";
   return panel.show(picture, picture ? `Water vapour on ${dayText(day)}` : why);
 }
 
@@ -194,7 +196,8 @@ async function showSeries() {
   }));
   if (state.pair !== pair || state.point !== point) return;
   series.show(points, pair);
-  byId("series-what").textContent = `${placeText(...degreesOf(point))}: ${chain.length} ${chain.length === 1 ? "pair" : "pairs"} of the primary date ${dayText(pair.primary)}`;
+  const count = chain.length ? `${chain.length} ${chain.length === 1 ? "pair" : "pairs"}` : "no pair with a picture here";
+  byId("series-what").textContent = `${placeText(...degreesOf(point))}: ${count} of the primary date ${dayText(pair.primary)}`;
   byId("primaries").value = pair.primary;
 }
 
@@ -262,7 +265,15 @@ document.addEventListener("keydown", (event) => {
   action();
 });
 
-function start() {
+/** Give pairs and dates their products, which are compressed. */
+async function unpackProvenance() {
+  const found = JSON.parse(new TextDecoder().decode(await inflate([fromBase64(data.provenance)])));
+  for (const pair of data.pairs) pair.products = found.pairs[pair.name];
+  for (const date of data.dates) date.products = found.dates[date.day];
+}
+
+async function start() {
+  await unpackProvenance();
   for (const stamp of document.querySelectorAll("[data-since]")) {
     const days = Math.floor(Date.now() / 86400000 - dayNumber(stamp.dataset.since));
     if (days !== Number(stamp.dataset.written)) stamp.textContent = `${days} ${days === 1 ? "day" : "days"} ago today`;
@@ -270,6 +281,7 @@ function start() {
   if (!grid) {
     document.body.dataset.ready = "none";
     if (network) network.draw();
+    if (state.pair) choosePair(state.pair);
     return;
   }
   for (const name of ["mask", "probability", "volcanoes"]) {

@@ -24,6 +24,7 @@ class Series {
     const numbers = this.points.flatMap(({pair}) => [dayNumber(pair.primary), dayNumber(pair.secondary)]);
     if (!numbers.length) {
       this.root.replaceChildren();
+      this.root.setAttribute("height", 0);
       return;
     }
     const [first, final] = [Math.min(...numbers), Math.max(...numbers)];

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from typing import Any
 from hephaestus_build import __version__
 from hephaestus_build.core.atomic_io import encode_json, hash_bytes, translate_os_errors
 from hephaestus_build.core.errors import HephaestusError, wrap_unexpected_errors
-from hephaestus_build.core.frame_search import find_frames
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import utc_text
 from hephaestus_build.core.progress import ProgressListener
@@ -25,7 +23,7 @@ from hephaestus_build.cube.storage.manifest import hash_objects
 from hephaestus_build.operations.run_log import read_last_runs
 from hephaestus_build.operations.status import NOT_BUILT, FrameStatus, read_frame_status
 from hephaestus_build.pages import assets
-from hephaestus_build.pages.frame_page import make_frame_page
+from hephaestus_build.pages.frame_page import locate_by_id, make_frame_page
 from hephaestus_build.pages.frame_record import read_frame_record
 from hephaestus_build.pages.markup import tag
 from hephaestus_build.pages.page_data import FramePage
@@ -33,12 +31,12 @@ from hephaestus_build.pages.render import render_frame_page
 from hephaestus_build.pages.site.full_resolution import FULL_PAGE
 from hephaestus_build.pages.site.page_parts import picture_path
 from hephaestus_build.pages.site.site_folder import SiteFolder
-from hephaestus_build.pages.site.site_values import FrameDigest, SiteFrame, SiteVolcano, digest_page
+from hephaestus_build.pages.site.site_values import FrameDigest, SiteFrame, digest_page, site_volcanoes
 
 #: Characters that the pictures of a page may take: all pairs are in it.
 PICTURE_CHARACTERS = 16_000_000
 #: Number of this form of pages: with another one all are written again.
-_FORM = 1
+_FORM = 2
 #: What of a frame's status its page follows; times of looks and runs are not among it.
 _FOLLOWED = (
     "generation", "built", "pairs", "annotated", "absent", "owed", "accepted", "preliminary", "stale", "gone",
@@ -148,9 +146,6 @@ def _make_page(frame: Frame, home: Settings, folder: SiteFolder, newest: int, fu
     record = read_frame_record(frame.id, home)
     page = make_frame_page(record, newest=newest, most=PICTURE_CHARACTERS)
     digest = digest_page(page)
-    if digest.bounds is None:
-        known = digest_by_id(frame)
-        digest = FrameDigest(bounds=known.bounds, approximate=True, volcanoes=known.volcanoes)
     links = [tag("a", "All frames", href="../index.html")]
     links += [tag("a", one.name, href=f"../volcanoes/{one.slug}.html") for one in digest.volcanoes[:8]]
     generation = record.known.generation
@@ -215,21 +210,8 @@ def _prediction_time(home: Settings, frame: Frame) -> int:
 
 def digest_by_id(frame: Frame) -> FrameDigest:
     """Return where a frame lies as far as its id and the registry say, without any page."""
-    [found] = [one for one in find_frames(others=[frame]) if one.frame == frame]
-    if math.isnan(found.latitude):
-        return FrameDigest(approximate=True)
-    cones = (*found.volcanoes, *found.also_inside)
-    return FrameDigest(
-        bounds=(*found.bounds,),
-        approximate=True,
-        volcanoes=tuple(
-            SiteVolcano(
-                name=one.name, latitude=one.latitude, longitude=one.longitude, elevation=one.elevation_m
-            )
-            for one in sorted(cones, key=lambda cone: cone.name)
-            if one.latitude is not None and one.longitude is not None
-        ),
-    )
+    bounds, volcanoes = locate_by_id(frame)
+    return FrameDigest(bounds=bounds, approximate=True, volcanoes=site_volcanoes(volcanoes))
 
 
 def site_frame(frame: Frame, status: FrameStatus, digest: FrameDigest, *, page: bool) -> SiteFrame:

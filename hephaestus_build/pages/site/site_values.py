@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from functools import cache
 
 import msgspec
 
 from hephaestus_build.core.volcanoes import VolcanoCone, fold_name, load_simulated_volcanoes, load_volcanoes
-from hephaestus_build.pages.page_data import FramePage, PagePair
+from hephaestus_build.pages.outlines import trace_outline
+from hephaestus_build.pages.page_data import FramePage, PagePair, PageVolcano
+from hephaestus_build.pages.pictures import decode_codes
 
 #: Pairs of a frame that a feed has, and those of them, the newest, that have a picture of their own.
 FEED_PAIRS, PICTURED_PAIRS = 12, 3
@@ -69,6 +72,10 @@ class FrameDigest(msgspec.Struct, frozen=True, kw_only=True):
         Names of the newest pairs with a picture of their own, the newest first.
     grid : tuple of float or None
         West and north edge, width and height of these pictures, degrees.
+    shape : tuple of int or None
+        Their rows and columns.
+    outlines : dict of str to str
+        Outlines of the masks of these pairs, by pair: paths of an SVG whose units are pixels.
     """
 
     bounds: tuple[float, float, float, float] | None = None
@@ -78,6 +85,8 @@ class FrameDigest(msgspec.Struct, frozen=True, kw_only=True):
     arrived: int = 0
     pictured: tuple[str, ...] = ()
     grid: tuple[float, float, float, float] | None = None
+    shape: tuple[int, int] | None = None
+    outlines: dict[str, str] = {}
 
 
 class SiteFrame(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,12 +152,8 @@ def digest_page(page: FramePage) -> FrameDigest:
     grid = pictures.grid if pictures else None
     return FrameDigest(
         bounds=page.bounds,
-        volcanoes=tuple(
-            SiteVolcano(
-                name=one.name, latitude=one.latitude, longitude=one.longitude, elevation=one.elevation
-            )
-            for one in page.volcanoes
-        ),
+        approximate=page.approximate,
+        volcanoes=site_volcanoes(page.volcanoes),
         pairs=tuple(
             SitePair(
                 name=pair.name,
@@ -163,6 +168,20 @@ def digest_page(page: FramePage) -> FrameDigest:
         arrived=sum(_within_a_day(moment, max(one[0] for one in arrived)) for moment, *_ in arrived),
         pictured=tuple(pair.name for pair in newest[:PICTURED_PAIRS]),
         grid=(grid.west, grid.north, grid.width * grid.dx, grid.height * grid.dy) if grid else None,
+        shape=(grid.height, grid.width) if grid else None,
+        outlines={
+            pair.name: trace_outline(decode_codes(mask.png))
+            for pair in newest[:PICTURED_PAIRS]
+            if pictures and (mask := pictures.pairs[pair.name].mask) is not None
+        },
+    )
+
+
+def site_volcanoes(volcanoes: Iterable[PageVolcano]) -> tuple[SiteVolcano, ...]:
+    """Return the volcanoes of a page as those of a site."""
+    return tuple(
+        SiteVolcano(name=one.name, latitude=one.latitude, longitude=one.longitude, elevation=one.elevation)
+        for one in volcanoes
     )
 
 

@@ -125,8 +125,9 @@ def _shot(frame: SiteFrame, pair: str, volcano: SiteVolcano) -> Markup:
         preserveAspectRatio="none",
     )  # fmt: skip
     view = f"{left:.4f} {top:.4f} {2 * reach:.4f} {2 * reach:.4f}"
+    mask = _mask(frame, pair, width * squeeze, height)
     drawing = tag(
-        "svg", image, tag("circle", **ring), tag("circle", **ring), viewBox=view,
+        "svg", image, mask, tag("circle", **ring), tag("circle", **ring), viewBox=view,
         role="img", aria_label=f"Wrapped phase around {volcano.name}, {days}",
     )  # fmt: skip
     stamp = tag("span", "SIMULATED", class_="stamp") if frame.simulated else ""
@@ -138,6 +139,17 @@ def _shot(frame: SiteFrame, pair: str, volcano: SiteVolcano) -> Markup:
     return tag(
         "div", tag("a", tag("div", drawing, stamp, class_="stamped"), *words, href=address), class_="shot"
     )
+
+
+def _mask(frame: SiteFrame, pair: str, wide: float, tall: float) -> Markup:
+    """Return the outline of the experts' mask, dark on a light edge; empty without one."""
+    path, shape = frame.digest.outlines.get(pair), frame.digest.shape
+    if not path or shape is None:
+        return Markup("")
+    name = f"mask-{frame.frame}-{pair}"
+    scale = f"scale({wide / shape[1]:.8f} {tall / shape[0]:.8f})"
+    lines = [tag("use", href=f"#{name}", class_="mask") for _ in range(2)]
+    return join(tag("defs", tag("path", d=path, id=name, transform=scale, class_="outline")), *lines)
 
 
 def _day(digits: str) -> str:
@@ -163,7 +175,7 @@ def _note() -> Markup:
     return tag(
         "p",
         f"The newest pairs of each track, {2 * REACH:g} degrees of latitude across; the ring is where the "
-        "catalogue has the volcano. Wrapped phase: known up to whole turns, so it is no displacement. Each "
-        "picture opens its pair.",
+        "catalogue has the volcano, the line what an expert outlined as deformation. Wrapped phase: known up "
+        "to whole turns, so it is no displacement. Each picture opens its pair.",
         class_="note",
     )

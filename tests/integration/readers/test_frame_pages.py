@@ -20,7 +20,7 @@ from hephaestus_build.core.frames import Pair
 from hephaestus_build.pages.colour_maps import byte_palette
 from hephaestus_build.pages.frame_page import make_frame_page
 from hephaestus_build.pages.frame_record import read_frame_record
-from hephaestus_build.pages.page_data import FramePage, OwedProduct, PagePair
+from hephaestus_build.pages.page_data import FramePage, OwedProduct, PagePair, PageProduct
 from hephaestus_build.pages.pictures import Picture, encode_codes, to_base64
 from hephaestus_build.pages.render import render_frame_page
 
@@ -64,7 +64,7 @@ def opened(opened: Opener) -> Opener:
     def open_page(address: str, width: int = 1280, **options: Any) -> Seen:
         page, heard = opened(address, width, **options)
         if options.get("java_script_enabled", True):
-            page.wait_for_function("document.body.dataset.ready")
+            page.wait_for_function("() => document.body.dataset.ready")
         return page, heard
 
     return open_page
@@ -238,6 +238,19 @@ def test_a_click_on_an_arch_shows_its_pair_in_every_panel(file, made, opened):
     assert pair.caption in page.locator("#expert").inner_text()
 
 
+def test_a_pair_without_pictures_says_where_it_comes_from(made, whole_cube, opened, tmp_path):
+    record = read_frame_record(FRAME.id, settings_for(whole_cube))
+    page, _ = opened(written(make_frame_page(record, newest=1), tmp_path).as_uri())
+    for pair in made.pairs:
+        page.evaluate("(name) => choosePair(byName.get(name))", pair.name)
+        shows(page, pair.name)
+        said = page.locator("#provenance").text_content()
+        for product in pair.products:
+            assert product.product in said
+            assert product.digest in said
+        assert page.locator("#provenance-note").is_visible() == (not pair.products)
+
+
 def test_masks_are_drawn_over_the_phase_and_can_be_switched_off(file, made, opened):
     page, _ = opened(file.as_uri())
     name = next(name for name, one in made.pictures.pairs.items() if one.mask)
@@ -364,11 +377,16 @@ def test_a_page_of_300_pairs_has_them_all_in_the_network(made, opened, tmp_path)
 
 def test_a_page_of_owed_products_says_what_and_why(made, opened, tmp_path):
     owed = OwedProduct("pair/20200101_20200113", "20200101_20200113.geo.cc.tif", "unreachable", "HTTP 503")
-    pair = PagePair("20200101_20200113", "2020-01-01", "2020-01-13", 12, "owed")
+    product = PageProduct("phase", "20200101_20200113.geo.diff_pha.tif", "unreachable", detail="HTTP 503")
+    pair = PagePair("20200101_20200113", "2020-01-01", "2020-01-13", 12, "owed", products=(product,))
     empty = FramePage(made.frame, True, made.facts, made.written, "1", pairs=(pair,), owed=(owed,))
     page, heard = opened(written(empty, tmp_path).as_uri(), 390)
     assert "HTTP 503" in page.locator("main").inner_text()
     assert page.locator("#network path.owed").count() == 1
+    assert not page.locator("#chosen").is_visible()
+    page.evaluate("(name) => choosePair(byName.get(name))", pair.name)
+    assert "13 Jan 2020" in page.locator("#chosen").inner_text()
+    assert "HTTP 503" in page.locator("#chosen #provenance").text_content()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert len(outside(heard)) == 1
 

@@ -51,7 +51,7 @@ def test_a_site_opens_from_a_disk_and_asks_for_its_own_pictures_alone(site, open
     start = site.as_uri()
     page, heard = opened(f"{start}/index.html")
     page.locator(f"#row-{FRAME} a").first.click()
-    page.wait_for_function("document.body.dataset.ready")
+    page.wait_for_function("() => document.body.dataset.ready")
     page.get_by_role("link", name="All frames").click()
     page.locator(f"#row-{FRAME} td.wide a").first.click()
     page.wait_for_selector(".shot image")
@@ -84,7 +84,7 @@ def test_a_volcano_is_found_by_the_beginnings_of_its_words_without_accents(world
     page, heard = opened(world.as_uri())
     page.keyboard.press("/")
     page.keyboard.type("Étn")
-    page.wait_for_function("document.body.dataset.found !== '4'")
+    page.wait_for_function("() => document.body.dataset.found !== '4'")
     shown = page.locator("tbody tr:visible").evaluate_all("(rows) => rows.map((row) => row.id)")
     assert "row-124D_05291_081406" in shown
     assert len(shown) < 4

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from datetime import date
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import jsonschema
+import msgspec
 import pytest
 
 from hephaestus_build.core.errors import HephaestusError
@@ -16,6 +18,7 @@ from hephaestus_build.core.registry import load_schema
 from hephaestus_build.core.volcanoes import load_volcanoes
 from hephaestus_build.core.web_address import HttpUrl
 from hephaestus_build.pages.site.benchmark_page import read_leaderboard, render_benchmark_page
+from hephaestus_build.pages.site.card_page import read_card, render_card_page
 from hephaestus_build.pages.site.feed import render_feed
 from hephaestus_build.pages.site.index_page import SiteTotals, latency_level, owed_level, render_index_page
 from hephaestus_build.pages.site.site_values import (
@@ -27,7 +30,7 @@ from hephaestus_build.pages.site.site_values import (
 )
 from hephaestus_build.pages.site.status_document import encode_status, make_status_document
 from hephaestus_build.pages.site.volcano_pages import group_by_volcano, render_volcano_page
-from hephaestus_build.pages.site.world_map import WORLD, choose_view, draw_footprint
+from hephaestus_build.pages.site.world_map import WORLD, choose_view, draw_footprint, trace_land
 
 FEED = "6f6d7a52-6a0e-4a53-9d5d-0a1f3c9f2f11"
 TOTALS = SiteTotals(False, "1", "2026-11-28T03:00:00Z")
@@ -103,6 +106,13 @@ def test_outlines_lean_as_the_satellite_flies_within_their_bounds(direction: str
     assert {round(min(-y for _, y in points), 1), round(max(-y for _, y in points), 1)} == {36, 39}
 
 
+def test_the_map_has_the_small_islands_that_frames_see() -> None:
+    azores, etna = (-26.5, 37.0, -24.5, 38.5), (13.5, 36.5, 16.5, 38.5)
+    bare = trace_land([])
+    assert trace_land([azores]).startswith(bare)
+    assert len(bare) < len(trace_land([azores])) < len(trace_land([azores, etna])) < len(bare) + 10_000
+
+
 def test_colours_follow_latency_and_owed_products() -> None:
     levels = [
         latency_level(a_frame(newest=day), TOTALS)
@@ -131,6 +141,44 @@ def test_the_index_has_every_frame_as_a_shape_and_as_a_row() -> None:
     assert "volcanoes/etna.html" in links
     assert not any("010A" in link for link in links)
     assert not [link for link in links if ":" in link or link.startswith("/")]
+
+
+def test_a_picture_of_a_volcano_has_the_outline_of_its_mask_at_its_place() -> None:
+    frame = a_frame()
+    pair = frame.digest.pictured[0]
+    outlined = msgspec.structs.replace(frame.digest, shape=(200, 300), outlines={pair: "M10 20h5"})
+    bare = render_volcano_page(ETNA, [frame], TOTALS)
+    drawn = render_volcano_page(ETNA, [msgspec.structs.replace(frame, digest=outlined)], TOTALS)
+    assert 'class="mask"' not in bare
+    [line] = [attributes for name, attributes in _Elements(drawn).found if name == "path"]
+    across, down = map(float, line["transform"].removeprefix("scale(").rstrip(")").split())
+    assert down == pytest.approx(2.0 / 200)
+    assert across == pytest.approx(3.0 / 300 * math.cos(math.radians(ETNA.latitude)))
+    assert line["d"] == "M10 20h5"
+    uses = [attributes["href"] for name, attributes in _Elements(drawn).found if name == "use"]
+    assert uses == [f"#{line['id']}"] * 2
+
+
+def test_the_data_card_is_a_page_whose_links_are_from_its_place(tmp_path) -> None:
+    (tmp_path / "catalog").mkdir()
+    text = (
+        "---\nlicense: mit\npretty_name: A set\n---\n\n# A set of pairs\n\n| a | b |\n|:-:|---|\n| 1 | "
+        "[table](pairs.parquet) |\n\n[a paper](https://doi.org/10.1/x) ![seen](https://a.example/x.png)\n\n"
+        f"{HOSTILE}\n\n[run](javascript:alert(1))\n"
+    )
+    (tmp_path / "README.md").write_text("# Of something else\n")
+    assert read_card(tmp_path) is None
+    (tmp_path / "catalog" / "README.md").write_text(text)
+    place, body = read_card(tmp_path)
+    page = render_card_page(place, body, TOTALS)
+    elements = _Elements(page).found
+    links = {attributes["href"] for name, attributes in elements if name == "a"}
+    assert {"catalog/pairs.parquet", "https://doi.org/10.1/x"} <= links
+    assert not any("javascript" in link for link in links)
+    assert not [name for name, attributes in elements if name in ("img", "script") or "style" in attributes]
+    assert "<h1>A set of pairs" in page
+    assert "pretty_name" not in page
+    assert "<td" in page
 
 
 def test_texts_of_strangers_stay_text_on_all_pages(tmp_path) -> None:
