@@ -13,6 +13,7 @@ written beside its name and renamed.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -258,15 +259,52 @@ def _write_hdf5(path: Path, made: _Hdf5File) -> Iterator[None]:
     make_folder(path.parent)
     draft = path.with_name(f".{path.name}.{uuid4().hex[:12]}")
     try:
-        with h5py.File(draft, "x", userblock_size=_USER_BLOCK) as file:
-            file.attrs.update(made.attributes)
-            yield from made.fill(file)
-        with draft.open("r+b") as stream:
+        with _DraftFile(draft, "x+") as stream:
+            with h5py.File(stream, "w", userblock_size=_USER_BLOCK) as file:
+                file.attrs.update(made.attributes)
+                for _ in made.fill(file):
+                    stream.check()
+                    yield
+            stream.seek(0)
             stream.write(f"HEPHAESTUS_KEY={made.key}\n".encode())
+            stream.check()
         draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+class _DraftFile(io.FileIO):
+    """A file that keeps its first failure and takes no more content then, without an error.
+
+    HDF5 that cannot write cannot close its file either, and crashes the process at its end.
+    """
+
+    _failure: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        """Write all of `content`, unless something failed."""
+        rest = memoryview(content).cast("B")
+        size = len(rest)
+        try:
+            while rest and self._failure is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self._failure = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size, unless something failed."""
+        try:
+            return super().truncate(size) if self._failure is None else size or 0
+        except OSError as error:
+            self._failure = error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise the failure that was kept, if there was one."""
+        if self._failure is not None:
+            raise self._failure
 
 
 def _stack_file(

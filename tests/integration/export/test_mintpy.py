@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -224,6 +228,26 @@ def test_an_export_that_stops_half_way_leaves_nothing_that_looks_whole(
     (inputs / ".ifgramStack.h5.0123456789ab").write_bytes(b"left by a process that was killed")
     assert export_mintpy(open_export_selection(cube), tmp_path, None).written == 3
     assert {path.name for path in inputs.iterdir()} == {"ifgramStack.h5", "geometryGeo.h5"}
+
+
+def test_a_disk_that_takes_no_more_ends_in_one_line(cube: Path, tmp_path: Path) -> None:
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    command = [sys.executable, "-m", "hephaestus_build", "export", str(cube), "--to", "mintpy"]
+    done = subprocess.run(
+        [*command, "--out", "out", "--data-dir", "."],
+        cwd=tmp_path,
+        preexec_fn=limited,
+        stderr=subprocess.PIPE,
+        text=True,
+        # .pyc files cut at the limit would break later imports
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        check=False,
+    )
+    # HDF5 alone would crash at the end of the process
+    assert (done.returncode, "the limit on file sizes was reached" in done.stderr) == (1, True), done.stderr
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
 
 
 def test_the_command_says_what_it_wrote_and_what_is_missing(
