@@ -21,6 +21,13 @@ from hephaestus_build.pages.site.write_site import write_site
 @pytest.fixture(scope="module")
 def site(whole_cube: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("published") / "site"
+    (folder / "catalog").mkdir(parents=True)
+    digest = "0123456789abcdef" * 4
+    (folder / "catalog" / "README.md").write_text(
+        "---\npretty_name: all\n---\n\n# The pairs\n\n| split | sha256 | |\n|---|:-:|---|\n"
+        f"| a | `{digest}` | {digest} |\n\n"
+        f"```python\n{digest}\n```\n\n![far](https://nowhere.example/x.png) <img src=x>\n"
+    )
     write_site([FRAME, Frame("201D_02400_131313")], settings_for(whole_cube), folder)
     return folder
 
@@ -155,9 +162,30 @@ def test_a_link_of_the_feed_opens_its_pair(site, opened):
 @pytest.mark.parametrize("width", [360, 768])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_of_a_site_is_wider_than_a_phone(site, opened, width, scheme):
-    for path in ("index.html", f"volcanoes/{next((site / 'volcanoes').iterdir()).name}"):
+    for path in ("index.html", "data-card.html", f"volcanoes/{next((site / 'volcanoes').iterdir()).name}"):
         page, _ = opened(f"{site.as_uri()}/{path}", width, color_scheme=scheme, has_touch=True)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+def test_the_data_card_is_reached_and_loads_nothing(site, opened):
+    page, heard = opened(f"{site.as_uri()}/index.html")
+    page.get_by_role("link", name="data-card.html").click()
+    assert page.locator("h1").inner_text().startswith("The pairs")
+    assert page.locator("td").nth(1).is_visible()
+    start = site.as_uri()
+    assert all(one.startswith((start, "data:")) for one in heard), heard
+
+
+def test_masks_are_drawn_over_the_pictures_of_a_volcano_with_thin_lines(site, opened):
+    seen = next(path for path in (site / "volcanoes").iterdir() if 'class="mask"' in path.read_text())
+    page, _ = opened(seen.as_uri())
+    mask, picture = page.locator(".mask").first, page.locator(".shot svg").first
+    assert mask.bounding_box()["width"] > 3
+    assert picture.is_visible()
+    styles = page.locator(".outline").first.evaluate(
+        "(one) => [getComputedStyle(one).vectorEffect, getComputedStyle(one).fill]"
+    )
+    assert styles == ["non-scaling-stroke", "none"]
 
 
 def test_without_scripts_map_table_and_news_are_there(site, opened):
