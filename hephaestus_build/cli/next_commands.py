@@ -7,9 +7,11 @@ same data. What comes from the environment or the settings file holds for the ne
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,11 +37,20 @@ def carry_data_options(values: Mapping[str, Any]) -> None:
         _given["--simulated"] = "--simulated"
     if isinstance(folder := values.get("data_dir"), Path):
         _given["--data-dir"] = f"--data-dir {shlex.quote(str(folder))}"
+    for handler in logging.getLogger().handlers if _given else ():
+        handler.addFilter(_complete_record)
 
 
 def complete_commands(text: str) -> str:
     """Return a message whose suggested commands have the options that were given and that they take."""
     return _SUGGESTED.sub(lambda found: f"`hephaestus {_complete(found[1])}`", text) if _given else text
+
+
+def _complete_record(record: logging.LogRecord) -> bool:
+    """Complete what is logged; let it pass."""
+    with suppress(TypeError, ValueError):  # values that do not fit the text: the handler says so
+        record.msg, record.args = complete_commands(record.getMessage()), None
+    return True
 
 
 def _complete(command: str) -> str:

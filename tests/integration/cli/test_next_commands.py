@@ -60,6 +60,17 @@ def test_what_the_environment_sets_is_not_repeated(
     assert f"`hephaestus build {FRAME}`" in hephaestus("inspect", FRAME.id)[2]
 
 
+def test_warnings_of_a_command_are_completed(
+    hephaestus: Command, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.mkdir()
+    (folder / "frames.json").write_text("damaged")
+    code, _, err = hephaestus("frames", "--data-dir", str(folder), "etna")
+    assert code == 0
+    said = [*caplog.messages, err]
+    assert any(f"`hephaestus frames --update --data-dir '{folder}'` writes it again" in one for one in said)
+
+
 def test_results_and_notices_and_the_log_are_completed(hephaestus: Command, folder: Path) -> None:
     log = folder.parent / "log"
     for words in (["status"], ["status", "--simulated"]):
