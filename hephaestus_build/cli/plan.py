@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 
 import typer
 
@@ -39,6 +40,7 @@ from hephaestus_build.cli.targets import raise_or_print_error
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import count_of, format_bytes, format_duration
+from hephaestus_build.core.progress import NullListener, show_progress
 from hephaestus_build.download.request_pace import spacing_of
 from hephaestus_build.operations.dataset_plan import DatasetPlan, FrameOutlook, plan_dataset
 from hephaestus_build.pipeline.build import plan as plan_frame
@@ -96,13 +98,16 @@ def plan(
         return
     plans: list[BuildPlan] = []
     refused: list[Frame] = []
-    with serve_for_frames(settings, [request.frame for request in requests]) as served:
+    progress = show_progress() if len(requests) > 1 else nullcontext(NullListener())
+    with serve_for_frames(settings, [request.frame for request in requests]) as served, progress as listener:
+        listener.stage("listings", len(requests))
         for request in requests:
             try:
                 plans.append(plan_frame(request, served))
             except HephaestusError as error:
                 raise_or_print_error(error, alone=len(requests) == 1)
                 refused.append(request.frame)
+            listener.advance("listings")
     if as_json:
         print_json({"frames": [item.to_json() for item in plans], "outlook": None})
     elif len(requests) == 1:
