@@ -199,8 +199,7 @@ def call(cube: Generation, command: str, *options: str) -> tuple[int, str]:
     """Run a command on the frame as the console script does; return its exit code and its errors."""
     frame_store = FrameStore(cube.store.parents[3], Frame(FRAME))
     data = frame_store.published_link.parents[2]
-    arguments = [command, FRAME, *options, "--data-dir", str(data)]
-    result = CliRunner().invoke(app, arguments)
+    result = CliRunner().invoke(app, [command, FRAME, *options], env={"HEPHAESTUS_DATA_DIR": str(data)})
     if isinstance(result.exception, HephaestusError):
         return result.exception.exit_code, f"{result.output}{result.exception}"
     return result.exit_code, result.output
