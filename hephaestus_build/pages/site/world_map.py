@@ -17,6 +17,7 @@ WORLD: Box = (-180.0, -80.0, 370.0, 140.0)
 _TILT = radians(12.0)  # of the orbit against the meridians, near the equator
 _LEAST_WIDTH, _MARGIN = 24.0, 0.12
 _WIDEST, _TALLEST = 2.4, 1.6  # proportions of a map
+_NEAR = 4.0  # degrees around a frame in which islands are drawn
 _FEW = 60  # frames, which have room to be drawn larger than they are
 
 
@@ -26,11 +27,12 @@ def trace_land(boxes: Sequence[Box]) -> str:
     Parameters
     ----------
     boxes : sequence of tuple
-        West, south, east and north edges of the frames, degrees; small islands in them are there too.
+        West, south, east and north edges of the frames, degrees; small islands near them are there too.
     """
     rings, edges = _read_islands()
     west, south, east, north = np.array(boxes, float).reshape(-1, 4).T[:, :, None]
-    seen = (edges[0] < east) & (edges[2] > west) & (edges[1] < north) & (edges[3] > south)
+    along = (edges[0] < east + _NEAR) & (edges[2] > west - _NEAR)
+    seen = along & (edges[1] < north + _NEAR) & (edges[3] > south - _NEAR)
     islands = [rings[place] for place in np.flatnonzero(seen.any(0)).tolist()]
     return "".join(
         "M" + "L".join(f"{x:g} {-y:g}" for x, y in ring) + "Z"
