@@ -53,9 +53,10 @@ _GAP = 2  # blanks between the columns of a table
 _FOLDED_WIDTH = 20  # columns of the terminal that a wrapped column gets at least
 
 
-def print_notice(message: str, level: int = logging.INFO) -> None:
-    """Print one line on standard error; `level` is that of the log."""
-    err.print(f"hephaestus: {' '.join(sanitize_text(message, 4000).split())}", level=level)
+def print_notice(message: str, level: int = logging.INFO, *, simulated: bool = False) -> None:
+    """Print one line on standard error; `level` is that of the log, `simulated` as for the commands in it."""
+    line = " ".join(sanitize_text(message, 4000).split())
+    err.print(f"hephaestus: {complete_commands(line, simulated=simulated)}", level=level)
 
 
 def load_command_settings(simulated: bool, **overrides: Any) -> Settings:

@@ -18,8 +18,8 @@ from hephaestus_build.operations.run_log import BuildRun
 from hephaestus_build.pipeline.missing_products import MissingProduct
 
 
-def print_owed_notices(frame: str, owed: Sequence[MissingProduct]) -> None:
-    """Print the owed products of a frame, one line for each reason."""
+def print_owed_notices(frame: str, owed: Sequence[MissingProduct], *, simulated: bool = False) -> None:
+    """Print the owed products of a frame, one line for each reason; `simulated` as for the commands in it."""
     reasons: dict[tuple[str, str, str], list[MissingProduct]] = {}
     for item in owed:
         sort = item.product.removeprefix(item.unit.partition("/")[2])
@@ -29,7 +29,8 @@ def print_owed_notices(frame: str, owed: Sequence[MissingProduct]) -> None:
         what = f"{first.product} of {first.unit}{more}"
         lasting = ", `accept` in the settings makes it no news" if outcome == Outcome.ABSENT else ""
         print_notice(
-            f"{frame}: owed: {what} ({outcome}: {detail}); `hephaestus build {frame}` tries again{lasting}"
+            f"{frame}: owed: {what} ({outcome}: {detail}); `hephaestus build {frame}` tries again{lasting}",
+            simulated=simulated,
         )
 
 

@@ -41,9 +41,18 @@ def carry_data_options(values: Mapping[str, Any]) -> None:
         handler.addFilter(_complete_record)
 
 
-def complete_commands(text: str) -> str:
-    """Return a message whose suggested commands have the options that were given and that they take."""
-    return _SUGGESTED.sub(lambda found: f"`hephaestus {_complete(found[1])}`", text) if _given else text
+def complete_commands(text: str, *, simulated: bool = False) -> str:
+    """Return a message whose suggested commands have the options that were given and that they take.
+
+    Parameters
+    ----------
+    text : str
+        The message.
+    simulated : bool
+        Whether it is of a simulated cube that a command finds with ``--simulated`` alone.
+    """
+    given = {**({"--simulated": "--simulated"} if simulated else {}), **_given}
+    return _SUGGESTED.sub(lambda found: f"`hephaestus {_complete(found[1], given)}`", text) if given else text
 
 
 def _complete_record(record: logging.LogRecord) -> bool:
@@ -53,11 +62,11 @@ def _complete_record(record: logging.LogRecord) -> bool:
     return True
 
 
-def _complete(command: str) -> str:
+def _complete(command: str, given: Mapping[str, str]) -> str:
     words = command.split()
     taken = _options_of(*words[:2])
     return " ".join(
-        [command, *(said for option, said in _given.items() if option in taken and option not in words)]
+        [command, *(said for option, said in given.items() if option in taken and option not in words)]
     )
 
 

@@ -110,9 +110,10 @@ def _print_status(rows: list[FrameStatus]) -> None:
             f"on {moment:%Y-%m-%d %H:%M} UTC"
         )
     for row in rows:
+        apart = row.simulated and not _is_simulated(row.frame)  # its id alone means a real cube
         for text in _attention_lines(row):
-            print_notice(f"{row.frame}: {text}")
-        print_owed_notices(row.frame, row.owed)
+            print_notice(f"{row.frame}: {text}", simulated=apart)
+        print_owed_notices(row.frame, row.owed, simulated=apart)
 
 
 def _standing(row: FrameStatus) -> str:

@@ -12,6 +12,7 @@ import pytest
 from archives import FRAME
 from hephaestus_build.cli.next_commands import carry_data_options, complete_commands
 from hephaestus_build.core.terminal import stop_logging_to_file
+from toy_cube import toy_cube
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -58,6 +59,16 @@ def test_what_the_environment_sets_is_not_repeated(
     monkeypatch.setenv("HEPHAESTUS_DATA_DIR", str(folder))
     hephaestus("status", "--data-dir", str(folder / "other"))  # is of that command alone
     assert f"`hephaestus build {FRAME}`" in hephaestus("inspect", FRAME.id)[2]
+
+
+def test_status_tells_how_a_simulated_cube_with_a_real_id_is_found(hephaestus: Command, folder: Path) -> None:
+    toy_cube(folder / "simulated" / "cubes", frame="124D_05291_081406", dem=False)
+    err = hephaestus("status", "--data-dir", str(folder))[2]
+    said = re.findall(r"`hephaestus (build [^`]+)`", err)
+    assert said
+    assert {" ".join(shlex.split(one)) for one in said} == {
+        f"build 124D_05291_081406 --simulated --data-dir {folder}"
+    }
 
 
 def test_warnings_of_a_command_are_completed(
