@@ -18,6 +18,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
@@ -105,6 +106,7 @@ _EXPECTED_WARNINGS = (
     r".*does not have a deterministic implementation.*",
     r".*exists and is not empty.*",
     r".*number of training batches.*logging interval.*",
+    r"The `srun` command is available.*",  # a run is one process also where there is Slurm
     r"Guards may run slower.*",  # torch's compiler, on Python 3.13.0
     r"`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # raised by Lightning itself, with torch 2.9+
 )
@@ -172,7 +174,8 @@ def train_model(
             deterministic="warn" if target.type == "cuda" else True,
             logger=TensorBoardLogger(folder, name="tensorboard", version=""),
             callbacks=[_TrainingProgress(listener), BestAndLastCheckpoint(folder, _SELECTION_METRIC)],
-            plugins=[HashedCheckpointIO()],
+            # in a job of Slurm Lightning would take each task for a process of one training
+            plugins=[HashedCheckpointIO(), LightningEnvironment()],
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
             enable_progress_bar=False,

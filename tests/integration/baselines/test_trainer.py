@@ -74,6 +74,26 @@ def history(folder: Path) -> list[dict[str, str]]:
     return [{name: value for name, value in row.items() if name not in clocks} for row in rows]
 
 
+@pytest.mark.parametrize(
+    "job", [{}, {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "grid", "SLURM_NTASKS": "20", "SLURM_NNODES": "4"}]
+)
+def test_a_run_is_one_process_on_machines_of_slurm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: dict[str, str]
+) -> None:
+    command = tmp_path / "bin" / "srun"
+    command.parent.mkdir()
+    command.write_text("#!/bin/sh\nexit 1\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+    for name, value in job.items():
+        monkeypatch.setenv(name, value)
+    before = signal.getsignal(signal.SIGUSR1)
+    best = train_model(toy_recipe(epochs=1), toy_prepared(), tmp_path / "run", device="cpu")
+    assert best.exists()
+    assert len(history(tmp_path / "run")) == 1
+    assert signal.getsignal(signal.SIGUSR1) is before
+
+
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
