@@ -17,7 +17,7 @@ from hephaestus_build.download.request_pace import RequestLimits, spacing_of
 from hephaestus_build.operations.era5_outlook import CdsOutlook, expect_months, outlook_of_cds
 from hephaestus_build.operations.status import list_frames_on_disk
 from hephaestus_build.pipeline.frame_cost import FrameCost, expected_cost, expected_pixels
-from hephaestus_build.pipeline.kept.generation_summary import read_summary
+from hephaestus_build.pipeline.kept.generation_summary import GenerationSummary, read_summary
 from hephaestus_build.pipeline.plan import (
     REQUESTS_PER_FRAME,
     REQUESTS_PER_PAIR,
@@ -166,9 +166,9 @@ def plan_dataset(requests: Sequence[BuildRequest], settings: Settings) -> Datase
             if kind not in sources:
                 sources[kind] = open_interferogram_source(settings, request.frame)
                 closing.callback(sources[kind].close)
-            wanted, listed = _count_wanted(request, sources[kind])
-            stored = _count_stored(request.frame, settings) if request.frame in started else 0
-            stored = min(stored, wanted)
+            summary = _read_summary(request.frame, settings) if request.frame in started else None
+            wanted, listed = _count_wanted(request, sources[kind], summary)
+            stored = min(summary.pairs, wanted) if summary else 0
             cost = FrameCost(wanted - stored, expected_pixels(request.frame))
             outlooks.append(FrameOutlook(request.frame, wanted, stored, listed is not None, cost))
             if by_cds and cost.pairs:
@@ -183,22 +183,31 @@ def plan_dataset(requests: Sequence[BuildRequest], settings: Settings) -> Datase
     )
 
 
-def _count_wanted(request: BuildRequest, source: InterferogramSource) -> tuple[int, tuple[Pair, ...] | None]:
-    """Return the number of pairs that `request` asks for, and which they are if a listing says so."""
+def _count_wanted(
+    request: BuildRequest, source: InterferogramSource, summary: GenerationSummary | None
+) -> tuple[int, tuple[Pair, ...] | None]:
+    """Return the number of pairs that `request` asks for, and which they are if a listing says so.
+
+    Annotated pairs that the archive lacks, which `summary` of the cube names, are not counted.
+    """
     known = published_frames().get(request.frame.id)
-    annotated = request.pairs == "annotated" or (request.pairs == "auto" and known and known.annotations)
-    kept = None if annotated else source.kept_listing(request.frame)
+    annotations = known.annotations if known else summary.annotated if summary else 0
+    if request.pairs == "annotated" or (request.pairs == "auto" and annotations):
+        absent = len(summary.absent) if summary else 0
+        pairs = max(0, annotations - absent)
+        return pairs if request.limit is None else min(pairs, request.limit), None
+    kept = source.kept_listing(request.frame)
     if kept is None:
         return expected_cost(request).pairs, None
     wanted = select_pairs(request, kept.pairs, ()).wanted
     return len(wanted), wanted
 
 
-def _count_stored(frame: Frame, settings: Settings) -> int:
-    """Return the number of interferograms in a frame's cube; of one that cannot be read, none."""
+def _read_summary(frame: Frame, settings: Settings) -> GenerationSummary | None:
+    """Return the summary of a frame's cube; None if there is none that can be read."""
     store = FrameStore(settings.cubes_dir, frame)
     try:
         current = store.published_generation()
-        return read_summary(store, current).pairs if current else 0
+        return read_summary(store, current) if current else None
     except HephaestusError:  # `status` says why
-        return 0
+        return None

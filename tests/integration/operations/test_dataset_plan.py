@@ -103,3 +103,14 @@ def test_requests_to_the_cds_are_counted_by_frame_or_by_tile(
     said = hephaestus("plan", *data)[1]
     assert f"{shared['requests']} requests to the CDS" in " ".join(said.split())
     assert "tiles that frames share" in " ".join(said.split())
+
+
+def test_annotated_pairs_that_the_archive_lacks_are_not_to_be_fetched(
+    hephaestus: Command, tmp_path: Path, upstream: ArchiveServer, whole_cube: Path
+) -> None:
+    data = ["--simulated", "--all", "--data-dir", str(copied(whole_cube, tmp_path / "data"))]
+    assert hephaestus("frames", "--update", *data[:1], *data[-2:])[0] == 0
+    [item] = outlook(hephaestus, *data)["frames"]
+    one = json.loads(hephaestus("plan", item["frame"], *data[:1], *data[-2:], "--json")[1])["frames"][0]
+    assert (item["wanted"], item["in_cube"], item["to_fetch"]) == (one["wanted"], one["wanted"], 0)
+    assert outlook(hephaestus, *data, "--limit", "3")["to_fetch"] == 0
