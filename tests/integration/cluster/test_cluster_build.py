@@ -139,6 +139,22 @@ def test_frames_are_built_by_the_workers_as_without_them(served, cluster, plain,
     assert not list((data / "simulated").glob(".cluster-*"))
 
 
+def test_frames_of_one_tile_on_different_workers_share_their_requests_to_the_cds(
+    served, cluster, plain, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HEPHAESTUS_ERA5_AREA", "tile")
+    names = names_of(served)[::3]  # at one place
+    served.cds.jobs.clear()
+    served.cds.queue_polls = 2
+    code, _, errors = ended(start(*names, "--data-dir", str(tmp_path), "--cluster", cluster.address))
+    assert code == 0, errors
+    asked = [(*job.inputs["area"], job.inputs["month"][0]) for job in served.cds.jobs.values()]
+    assert len(asked) == len(set(asked)) > 1
+    assert len({tuple(area) for *area, _ in asked}) == 1
+    settings = load_settings(data_dir=tmp_path).for_simulated()
+    assert {name: objects(settings, Frame(name)) for name in names} == {name: plain[name] for name in names}
+
+
 class Recorder:
     """A listener that counts steps."""
 
