@@ -113,9 +113,14 @@ def _policy(style: str, script: str) -> str:
 
 def _proportions(grid: PageGrid) -> str:
     """Return the style of panels in the proportions of the ground; slender frames stay on the screen."""
-    middle = grid.north - grid.height * grid.dy / 2
-    ratio = grid.width * grid.dx * cos(radians(middle)) / (grid.height * grid.dy)
+    ratio = _width_over_height(grid)
     return f".view {{ aspect-ratio: {ratio:.4f}; width: min(100%, calc(82vh * {ratio:.4f})); }}\n"
+
+
+def _width_over_height(grid: PageGrid) -> float:
+    """Return the proportions of the ground that a grid covers."""
+    middle = grid.north - grid.height * grid.dy / 2
+    return grid.width * grid.dx * cos(radians(middle)) / (grid.height * grid.dy)
 
 
 def _map(page: FramePage) -> Markup:
@@ -193,7 +198,7 @@ def _viewer(page: FramePage, full: str) -> Markup:
         dot=dot,
         probability_key=join(" ", dot, " ", tag("kbd", "P"), " probability") if predicted else "",
         probability_toggle=toggle if predicted else "",
-        shape="six" if predicted else "five",
+        shape="six" if predicted else "tall" if _width_over_height(pictures.grid) < 0.6 else "five",
         panels=_panels(page, pictures, predicted, full),
         last=len(names) - 1,
         place=names.index(page.shown),
