@@ -14,7 +14,7 @@ from hephaestus_build.core.parsing import parse_yaml
 from hephaestus_build.core.plain_text import sanitize_text
 
 PresetArgument = Annotated[
-    str, typer.Argument(help="small, recommended, paper, probes, legacy, or the path of a YAML file.")
+    str, typer.Argument(help="small, recommended, paper, kinds, probes, legacy, or the path of a YAML file.")
 ]
 BenchmarkCubesOption = Annotated[
     Path | None, typer.Option(help="Folder of the cubes. Default: cubes/ in the data folder.")
