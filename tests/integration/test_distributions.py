@@ -186,8 +186,8 @@ def test_the_wheel_has_the_benchmark_and_its_presets(installed: Path, tmp_path: 
     presets, plugins = ended.stdout.splitlines()
     runs = ast.literal_eval(presets)
     assert runs.keys() == {
-        "kinds", "kinds-small", "legacy", "paper", "paper-small", "probes", "recommended", "recommended-small",
-        "small", "volcano-group",
+        "kinds", "kinds-small", "legacy", "paper", "paper-small", "probes", "recommended",
+        "recommended-small", "small", "volcano-group",
     }  # fmt: skip
     assert 0 < runs["small"] < runs["paper"]
     assert plugins.startswith("('baselines',) Train and score models")
