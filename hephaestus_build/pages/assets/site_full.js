@@ -16,6 +16,7 @@ const progress = {
   },
   done(size) {
     this.at += size;
+    if (byId("progress").hidden) return; // another object has failed: its message stays
     byId("progress").value = this.of ? this.at / this.of : 0;
     if (this.of > 1e5) say(`Reading the cube: ${sizeText(this.at)} of ${sizeText(this.of)}`);
   },

@@ -302,6 +302,8 @@ def test_a_damaged_cube_shows_no_pixels_but_words(other, cube, opened, harm):
     with served(other) as start:
         page, _ = opened(address(start, pair))
         assert "damaged" in ready(page, "failed")
+        page.wait_for_timeout(200)  # objects that arrive later leave the message
+        assert "damaged" in page.locator("#message").inner_text()
         assert not page.locator("#view").is_visible()
 
 
