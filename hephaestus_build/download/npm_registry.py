@@ -6,7 +6,10 @@ import base64
 import hashlib
 import os
 import re
+import shutil
+import subprocess
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +22,8 @@ from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import HttpUrl, parse_url_setting
 from hephaestus_build.download.client import HttpClient
 
-_PUBLIC_REGISTRY = "https://registry.npmjs.org/"
 _MAX_SETTINGS_BYTES = 1 << 20
+_NPM_SECONDS = 60.0
 #: Limits of a package, packed and unpacked, and of one file of it.
 _MAX_PACKED, _MAX_UNPACKED, _MAX_MEMBER, _MAX_MEMBERS = 4 << 20, 16 << 20, 2 << 20, 1000
 
@@ -62,12 +65,12 @@ class NpmPackage:
 
 
 def find_npm_registry() -> HttpUrl:
-    """Return npm's registry: that of ``npm_config_registry``, of ``~/.npmrc``, or the public one.
+    """Return npm's registry: that of ``npm_config_registry``, of ``~/.npmrc``, or the one that npm names.
 
     Raises
     ------
     UsageError
-        If what is configured is no address, or the file cannot be read.
+        If what is configured is no address or cannot be read, or nothing is configured and npm names none.
     """
     for name in ("npm_config_registry", "NPM_CONFIG_REGISTRY"):
         if given := os.environ.get(name):
@@ -82,18 +85,45 @@ def find_npm_registry() -> HttpUrl:
         raise UsageError(f"{path} cannot be read ({error}); mend it, or set npm_config_registry") from None
     entries = (line.partition("=") for line in lines)
     named = [value.strip().strip("\"'") for key, _, value in entries if key.strip() == "registry"]
-    return parse_url_setting(named[-1] if named else _PUBLIC_REGISTRY, f"registry in {path}")
+    if named:
+        return parse_url_setting(named[-1], f"registry in {path}")
+    return parse_url_setting(_ask_npm(path.anchor), "npm config get registry")
 
 
-def fetch_package(package: NpmPackage, registry: HttpUrl, settings: Settings) -> dict[str, bytes]:
+def _ask_npm(folder: str) -> str:
+    """Return the registry that npm takes in a folder, which may be its own default."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise UsageError(
+            "which npm registry to ask is not known, and npm is not installed: set npm_config_registry"
+        )
+    try:
+        said = subprocess.run(
+            [npm, "config", "get", "registry"],
+            cwd=folder,  # not the present one, whose .npmrc may be a stranger's
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_NPM_SECONDS,
+            check=True,
+        )
+        return decode_utf8(said.stdout).strip()
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise UsageError(
+            f"npm does not say which registry to ask ({error}): set npm_config_registry"
+        ) from None
+
+
+def fetch_package(
+    package: NpmPackage, registry: Callable[[], HttpUrl], settings: Settings
+) -> dict[str, bytes]:
     """Return the scripts and the licence of a package, from the cache if it has it, else from a registry.
 
     Parameters
     ----------
     package : NpmPackage
         The package.
-    registry : HttpUrl
-        The registry.
+    registry : callable
+        Returns the registry; called where the cache lacks the package.
     settings : Settings
         Folder of the cache, and how a server is asked.
 
@@ -107,9 +137,13 @@ def fetch_package(package: NpmPackage, registry: HttpUrl, settings: Settings) ->
     HephaestusError
         If the registry cannot be reached, or what it has is not this package.
     """
+
+    def addresses() -> Iterator[str]:
+        yield registry().child(package.archive).url_with_secrets
+
     with HttpClient(settings) as client:
         receipt, files = client.download(
-            [registry.child(package.archive).url_with_secrets],
+            addresses(),
             settings.downloads_dir / "npm" / f"{package.folder}.tgz",
             product=f"{package.name} {package.version}",
             read=partial(_read_archive, package),
@@ -117,7 +151,7 @@ def fetch_package(package: NpmPackage, registry: HttpUrl, settings: Settings) ->
         )
     if files is None:
         raise HephaestusError(
-            f"{package.name} {package.version} cannot be had from the npm registry {registry}: "
+            f"{package.name} {package.version} cannot be had from the npm registry ({receipt.url}): "
             f"{receipt.outcome}, {receipt.detail}"
         )
     return files

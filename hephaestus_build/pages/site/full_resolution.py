@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.settings import Settings
@@ -91,7 +92,7 @@ def fetch_scripts(settings: Settings) -> dict[str, bytes]:
     HephaestusError
         If a package cannot be had.
     """
-    registry = find_npm_registry()
+    registry = cache(find_npm_registry)
     try:
         return {
             # some web servers do not know .mjs, and a browser runs only what is said to be JavaScript

@@ -26,7 +26,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_registry_is_that_of_npm(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert str(find_npm_registry()) == "https://registry.npmjs.org/"
+    npm = home / "bin" / "npm"
+    npm.parent.mkdir()
+    monkeypatch.setenv("PATH", str(npm.parent))
+    with pytest.raises(UsageError, match="npm is not installed: set npm_config_registry"):
+        find_npm_registry()
+    npm.write_text(
+        '#!/bin/sh\n[ "$*" = \'config get registry\' ] && [ "$PWD" = / ] && echo https://npm.example/all/\n'
+    )
+    npm.chmod(0o755)
+    assert str(find_npm_registry()) == "https://npm.example/all/"
+    npm.write_text("#!/bin/sh\nexit 3\n")
+    with pytest.raises(UsageError, match="npm does not say"):
+        find_npm_registry()
     (home / ".npmrc").write_text(
         "; of this machine\n@scope:registry=https://other.example/\nregistry = 'https://a.example/npm/'\n"
     )
