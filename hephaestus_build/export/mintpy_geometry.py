@@ -40,7 +40,7 @@ def phase_factor(attributes: Mapping[str, Any]) -> int:
     if sign not in _PHASE_SIGNS:
         raise HephaestusError(
             f"{attributes.get('frame')}: the cube does not state the sign of its phase; "
-            f"`hephaestus build {attributes.get('frame')}` writes it anew"
+            f"`hephaestus build {attributes.get('frame')}` writes it again"
         )
     return _PHASE_SIGNS[sign]
 
@@ -81,7 +81,7 @@ def radar_attributes(attributes: Mapping[str, Any], grid: Grid) -> dict[str, str
     wavelength, heading = attributes.get("radar_wavelength_m"), attributes.get("platform_heading_deg")
     if wavelength is None:
         raise HephaestusError(
-            f"{frame}: the cube does not state the wavelength; `hephaestus build {frame}` writes it anew"
+            f"{frame}: the cube does not state the wavelength; `hephaestus build {frame}` writes it again"
         )
     range_looks, azimuth_looks = _LOOKS if frame.burst_counts else _STRIPMAP_LOOKS
     known: dict[str, Any] = {
