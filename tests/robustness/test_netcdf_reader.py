@@ -261,7 +261,7 @@ def lying(content: bytes) -> bytes:
         (lambda good: zipped({f"{i}.nc": good + bytes(30 << 20) for i in range(3)}), "more than 64 MB"),
         (lambda good: zipped({f"{i}.nc": good for i in range(100)}), "more than 32 files"),
         (lambda good: zipped({"a.txt": good}), "a zip without netCDF files"),
-        (lambda good: zipped({"a.nc": zipped({"b.nc": good})}), "not netCDF: it starts with 'PK"),
+        (lambda good: zipped({"a.nc": zipped({"b.nc": good})}), r"not netCDF: it starts with ['\"]PK"),
         (encrypted, "a zip that cannot be read: .*encrypted"),
         (lying, "a zip that cannot be read|cannot be read|starts with"),
         (lambda good: bytes(MAX_NETCDF_BYTES + 1), "larger than 64 MB"),
