@@ -12,7 +12,7 @@ from hephaestus_build.cube.discovery import CubeSelection, select_cubes
 
 
 def select_benchmark_cubes(
-    settings: Settings, cubes: Path | None, *, simulated: bool, mixed: bool
+    settings: Settings, cubes: Path | None, *, simulated: bool, mixed: bool, world: int = 0
 ) -> CubeSelection:
     """Return the cubes that the options name; missing ones of the embedded archive are built.
 
@@ -26,19 +26,24 @@ def select_benchmark_cubes(
         Whether to take the cubes of the embedded archive (``--simulated``).
     mixed : bool
         Whether real and simulated cubes may be mixed.
+    world : int
+        Number of the simulated world (``--world``).
 
     Raises
     ------
     UsageError
-        If both a folder and the embedded archive are asked for, or cubes are mixed that may not be.
+        If both a folder and the embedded archive are asked for, a world without it, or cubes are mixed that
+        may not be.
     """
     from hephaestus_baselines.data.simulated_cubes import ensure_benchmark_cubes
 
     if cubes and simulated:
         raise UsageError("--simulated uses its own cubes: leave out --cubes or --simulated")
+    if world and not simulated:
+        raise UsageError("--world chooses a world of the embedded archive: give --simulated too")
     if simulated:
         with show_progress() as listener:
-            cubes = ensure_benchmark_cubes(settings, listener=listener)
+            cubes = ensure_benchmark_cubes(settings, world=world, listener=listener)
     taken = select_cubes(settings, [cubes] if cubes else [], mixed=mixed)
     if taken.notice:
         print_notice(taken.notice)

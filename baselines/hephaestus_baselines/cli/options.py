@@ -22,9 +22,22 @@ BenchmarkCubesOption = Annotated[
 BenchmarkSimulatedOption = Annotated[
     bool, typer.Option("--simulated", help="Use cubes of the embedded archive, built once and kept.")
 ]
+BenchmarkWorldOption = Annotated[
+    int,
+    typer.Option(
+        "--world",
+        min=0,
+        max=2**32 - 1,
+        help="Number of the simulated world, with --simulated: other than 0 it has other unrest, weather and "
+        "terrain, and a longer test part.",
+    ),
+]
 ResultsOption = Annotated[
     Path | None,
-    typer.Option(help="Folder of the results. Default: results/ in the data folder, or in its simulated/."),
+    typer.Option(
+        help="Folder of the results. Default: results/ in the data folder, or in its simulated/; of another "
+        "simulated world results-<world>/."
+    ),
 ]
 PartOption = Annotated[str, typer.Option(help="Execute only the i-th of n parts of the runs, such as 2/4.")]
 FieldsOption = Annotated[

@@ -17,6 +17,7 @@ from hephaestus_baselines.cli.options import (
     BatchOption,
     BenchmarkCubesOption,
     BenchmarkSimulatedOption,
+    BenchmarkWorldOption,
     DeviceOption,
     FieldsOption,
     PartOption,
@@ -45,7 +46,6 @@ from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import show_progress
 from hephaestus_build.core.settings import load_settings, local_path
 from hephaestus_build.core.terminal import sanitize_lines
-from hephaestus_build.cube.discovery import BENCHMARK_FOLDER
 
 if TYPE_CHECKING:
     from hephaestus_baselines.experiments.cost_estimate import CostEstimate
@@ -56,6 +56,7 @@ def run(
     preset: PresetArgument = "small",
     cubes: BenchmarkCubesOption = None,
     simulated: BenchmarkSimulatedOption = False,
+    world: BenchmarkWorldOption = 0,
     mixed: MixedOption = False,
     results: ResultsOption = None,
     part: PartOption = "1/1",
@@ -92,6 +93,7 @@ def run(
         tasks=tasks,
         batch=batch,
         unchecked=unchecked,
+        world=world,
     )
     from hephaestus_baselines.experiments.cost_estimate import estimate_cost
     from hephaestus_baselines.experiments.experiment_grid import run_experiments
@@ -132,6 +134,7 @@ def plan(
     preset: PresetArgument = "small",
     cubes: BenchmarkCubesOption = None,
     simulated: BenchmarkSimulatedOption = False,
+    world: BenchmarkWorldOption = 0,
     mixed: MixedOption = False,
     results: ResultsOption = None,
     part: PartOption = "1/1",
@@ -157,6 +160,7 @@ def plan(
         tasks=tasks,
         batch=batch,
         unchecked=unchecked,
+        world=world,
     )
     from hephaestus_baselines.experiments.cost_estimate import estimate_cost
 
@@ -171,6 +175,7 @@ def tables(
     preset: PresetArgument = "small",
     cubes: BenchmarkCubesOption = None,
     simulated: BenchmarkSimulatedOption = False,
+    world: BenchmarkWorldOption = 0,
     mixed: MixedOption = False,
     results: ResultsOption = None,
     weights: WeightsOption = None,
@@ -191,7 +196,7 @@ def tables(
     """
     bench, _ = _open_experiment_grid(
         preset, cubes, simulated, mixed, results, "1/1", weights, fields, data_dir, tasks=tasks,
-        batch=batch, unchecked=unchecked, results_alone=True,
+        batch=batch, unchecked=unchecked, results_alone=True, world=world,
     )  # fmt: skip
     from hephaestus_baselines.experiments.experiment_report import write_experiment_report
 
@@ -225,6 +230,7 @@ def _open_experiment_grid(
     batch: str | None = None,
     unchecked: bool = False,
     results_alone: bool = False,
+    world: int = 0,
 ) -> tuple[ExperimentGrid, tuple[int, int]]:
     """Return the grid that the options describe, and the part of it to execute.
 
@@ -232,6 +238,7 @@ def _open_experiment_grid(
     """
     check_extra("baselines", "the benchmark")
     from hephaestus_baselines.config.run_config import read_preset
+    from hephaestus_baselines.data.simulated_cubes import benchmark_folder
     from hephaestus_baselines.experiments.experiment_grid import open_experiment_grid
 
     share = parse_part(part)
@@ -246,14 +253,15 @@ def _open_experiment_grid(
     chosen.make_recipes(**changes)  # reports wrong options before cubes are built
     settings = load_settings(data_dir=data_dir)
     home = settings.for_simulated() if simulated else settings
-    known = (results or home.data_dir / "results") / chosen.name / "runs"
+    folder = f"results-{world}" if world else "results"
+    known = (results or home.data_dir / folder) / chosen.name / "runs"
     if simulated and not cubes and results_alone and known.is_dir():
-        cubes, simulated = home.data_dir / BENCHMARK_FOLDER / "cubes", False
-    taken = select_benchmark_cubes(settings, cubes, simulated=simulated, mixed=mixed)
+        cubes, simulated, world = home.data_dir / benchmark_folder(world) / "cubes", False, 0
+    taken = select_benchmark_cubes(settings, cubes, simulated=simulated, mixed=mixed, world=world)
     bench = open_experiment_grid(
         chosen,
         taken.stores or cubes or settings.cubes_dir,
-        results or (taken.settings if taken.stores else home).data_dir / "results",
+        results or (taken.settings if taken.stores else home).data_dir / folder,
         mixed=mixed,
         command=format_command(sys.argv[1:]),
         unchecked=unchecked,

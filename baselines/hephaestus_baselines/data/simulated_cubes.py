@@ -24,10 +24,21 @@ from hephaestus_build.simulation.world.benchmark_frames import BENCHMARK_WORLD, 
 #: Two and a half years, one date every 12 days: each part of the splits by time has samples with and without
 #: deformation.
 BENCHMARK_ARCHIVE_OPTIONS: dict[str, Any] = {"epochs": 80, "start": date(2018, 3, 1)}
+#: Acquisitions of each frame in any other world than 0: five years and a quarter.
+_EPOCHS_ELSEWHERE = 160
+
+
+def benchmark_folder(world: int = 0) -> str:
+    """Return the folder, in the simulated data folder, of the cubes of a world of the simulated benchmark."""
+    return f"{BENCHMARK_FOLDER}-{world}" if world else BENCHMARK_FOLDER
 
 
 def ensure_benchmark_cubes(
-    settings: Settings, *, options: dict[str, Any] | None = None, listener: ProgressListener | None = None
+    settings: Settings,
+    *,
+    world: int = 0,
+    options: dict[str, Any] | None = None,
+    listener: ProgressListener | None = None,
 ) -> Path:
     """Return the folder of the embedded archive's cubes; build those that are missing.
 
@@ -39,6 +50,9 @@ def ensure_benchmark_cubes(
     settings : Settings
         Settings of the command; the cubes are in ``<data>/simulated/benchmark/cubes``. Those of earlier
         versions in ``<data>/benchmark`` are used until ``hephaestus migrate`` moves them.
+    world : int
+        Number of the simulated world, the seed of its terrain, weather, noise and unrest. Those other than 0
+        are in ``<data>/simulated/benchmark-<world>/cubes``.
     options : dict, optional
         Options of the simulated archive; :data:`BENCHMARK_ARCHIVE_OPTIONS` by default.
     listener : ProgressListener, optional
@@ -51,11 +65,12 @@ def ensure_benchmark_cubes(
         are kept, and the next call continues from there.
     """
     apart = settings.for_simulated()
-    home = apart.data_dir / BENCHMARK_FOLDER
-    chosen = {**BENCHMARK_ARCHIVE_OPTIONS, **(options or {})}
+    home = apart.data_dir / benchmark_folder(world)
+    elsewhere = {"seed": world, "epochs": _EPOCHS_ELSEWHERE} if world else {}
+    chosen = {**BENCHMARK_ARCHIVE_OPTIONS, **elsewhere, **(options or {})}
     described = {name: str(value) for name, value in chosen.items()} | {"world": BENCHMARK_WORLD}
     mark = {"options": described, "schema": cube_schema().version}
-    if not home.exists() and apart.real_data_dir is not None:
+    if not world and not home.exists() and apart.real_data_dir is not None:
         earlier = apart.real_data_dir / BENCHMARK_FOLDER
         if mark.items() <= _read_world_file(earlier / _MARK).items():
             home = earlier
@@ -69,7 +84,7 @@ def ensure_benchmark_cubes(
                 "same command again"
             )
     own = settings.for_standalone_simulated(home)
-    with serve_embedded_archive(own, always=True, places=benchmark_frame_specs(), **chosen) as served:
+    with serve_embedded_archive(own, always=True, places=benchmark_frame_specs(world), **chosen) as served:
         assert served.embedded_archive is not None
         frames = served.embedded_archive.frames
         requests = [BuildRequest(Frame(name), "all") for name in frames]

@@ -19,8 +19,10 @@ from hephaestus_build.simulation.world.terrain import SimulatedVolcano
 
 #: Changes whenever the frames do, so that cubes of earlier ones are not taken for these.
 BENCHMARK_WORLD = "episodes-anywhere-1"
-#: Episodes of each frame, and the days from the first to the last one.
-_EPISODES, _FIRST_DAY, _DAYS = 9, date(2018, 3, 20), 910
+#: First day with an episode, and the mean number of days from one to the next.
+_FIRST_DAY, _SPACING = date(2018, 3, 20), 910 / 9
+#: Episodes of each frame in the world 0, and in every other one.
+_EPISODES, _EPISODES_ELSEWHERE = 9, 18
 #: Period of a source that acts once, days.
 _ONCE = 100_000
 #: Share of a frame's extent at each edge where no episode lies.
@@ -34,22 +36,28 @@ _QUIET_CONES = {
 
 
 @cache
-def benchmark_frame_specs() -> tuple[FrameSpec, ...]:
-    """Return the frames of the benchmark, with the ids, grids and acquisitions of the catalog's."""
-    return tuple(_with_scattered_unrest(place) for place in FRAME_SPECS)
+def benchmark_frame_specs(world: int = 0) -> tuple[FrameSpec, ...]:
+    """Return the frames of the benchmark, with the ids, grids and acquisitions of the catalog's.
+
+    Parameters
+    ----------
+    world : int
+        Number of the world: each has episodes of its own. Those of the world 0 last two and a half years, of
+        all others five, which gives test five times as many.
+    """
+    return tuple(_with_scattered_unrest(place, world) for place in FRAME_SPECS)
 
 
-def _with_scattered_unrest(place: FrameSpec) -> FrameSpec:
-    chance = np.random.default_rng([7, *place.id.encode()])
+def _with_scattered_unrest(place: FrameSpec, world: int) -> FrameSpec:
+    chance = np.random.default_rng([7, *place.id.encode(), *([world] if world else [])])
     rows, columns = place.shapes["small"]
     extent = np.array([columns, rows]) * place.pixel_size
     corner = np.array([place.longitude, place.latitude]) - extent / 2
-    spacing = _DAYS / _EPISODES
     sources = []
-    for number in range(_EPISODES):
+    for number in range(_EPISODES_ELSEWHERE if world else _EPISODES):
         template = place.sources[number % len(place.sources)]
         longitude, latitude = corner + extent * chance.uniform(_MARGIN, 1 - _MARGIN, 2)
-        day = _FIRST_DAY + timedelta(days=float(spacing * (number + chance.uniform(0, 0.6))))
+        day = _FIRST_DAY + timedelta(days=float(_SPACING * (number + chance.uniform(0, 0.6))))
         history = ActivityHistory(day, _ONCE, template.history.duration, template.history.rebound)
         parameters = dict(template.parameters)
         for name in ("strike", "azimuth"):

@@ -311,6 +311,7 @@ def test_no_map_is_made_with_a_damaged_checkpoint_or_of_a_damaged_cube(home, tmp
         (["run", "--set", f"epochs={'[' * 5000}"], 2, "its value is not YAML"),
         (["run", "--set", "epochs=1000000000000000000"], 2, "epochs: Input should be less than"),
         (["run", "--simulated", "--cubes", "x"], 2, "leave out --cubes"),
+        (["run", "--world", "3"], 2, "--world chooses a world of the embedded archive: give --simulated too"),
         (["run", "--cubes", "nowhere"], 1, "there are no cubes in nowhere; `hephaestus build FRAME`"),
         (["tables", "paper", "--cubes", "nowhere"], 1, "there are no cubes in nowhere"),
         (["predict", FRAME, "--checkpoint", "none.ckpt"], 1, "there is no cube at"),

@@ -11,7 +11,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -419,6 +421,16 @@ def test_the_simulated_benchmark_has_its_own_cubes_and_results(data, tmp_path, m
     assert cubes == data / "simulated" / "benchmark" / "cubes"
     assert is_simulated_cube(cubes / f"{FRAME}.zarr")
     assert sorted(path.name for path in data.iterdir()) == ["simulated"]
+    # another world has a folder of its own, the same frame and other phase
+    other = ensure_benchmark_cubes(load_settings(), world=2, options=small)
+    assert other == data / "simulated" / "benchmark-2" / "cubes"
+    first, second = (
+        xr.open_zarr(folder / f"{FRAME}.zarr").insar_difference.values for folder in (cubes, other)
+    )
+    assert first.shape == second.shape
+    both = (first != 0) & (second != 0)  # land and sea differ too
+    assert both.any()
+    assert np.mean(first[both] == second[both]) < 0.01
     # cubes of earlier versions are used in their place until they are moved
     (data / "simulated" / "benchmark").rename(data / "benchmark")
     monkeypatch.setattr(

@@ -14,7 +14,9 @@ from hephaestus_build.simulation.world.frame_catalog import FRAME_SPECS, FrameSp
 VALIDATION, TEST = date(2019, 6, 1), date(2020, 1, 1)
 
 
-@pytest.mark.parametrize("spec", benchmark_frame_specs(), ids=lambda spec: spec.id)
+@pytest.mark.parametrize(
+    "spec", [*benchmark_frame_specs(), *benchmark_frame_specs(1)], ids=lambda spec: spec.id
+)
 def test_each_episode_has_a_place_of_its_own_in_the_frame(spec: FrameSpec) -> None:
     rows, columns = spec.shapes["small"]
     places = [(source.latitude, source.longitude) for source in spec.sources]
@@ -43,3 +45,21 @@ def test_the_benchmark_has_the_frames_of_the_catalog_and_the_same_ones_each_time
         len(spec.terrain.volcanoes) > len(known.terrain.volcanoes)
         for spec, known in zip(benchmark_frame_specs(), FRAME_SPECS, strict=True)
     )
+
+
+def test_another_world_has_other_episodes_and_several_times_as_many_in_test() -> None:
+    worlds = [benchmark_frame_specs(world) for world in (0, 1, 2)]
+    for frames in zip(*worlds, strict=True):
+        assert len({frame.id for frame in frames}) == 1
+        places = [{(source.latitude, source.longitude) for source in frame.sources} for frame in frames]
+        assert places[0].isdisjoint(places[1])
+        assert places[1].isdisjoint(places[2])
+    learning, testing = (
+        [
+            sum((source.history.first >= TEST) == late for frame in world for source in frame.sources)
+            for world in worlds
+        ]
+        for late in (False, True)
+    )
+    assert max(learning) - min(learning) <= len(worlds[0])  # as many to learn from
+    assert min(testing[1:]) >= 4 * testing[0]
