@@ -267,7 +267,8 @@ class WindowReader:
         key = images.key_space.chunk_key(variable, place, 2, strip)
         descriptor = -1
         try:
-            descriptor = os.open(self.store / key, _OPEN_FLAGS)
+            # as text: joining paths as objects takes a twentieth of the time of a window
+            descriptor = os.open(f"{self.store}/{key}", _OPEN_FLAGS)
             facts = os.fstat(descriptor)
             if not stat.S_ISREG(facts.st_mode):
                 raise ValueError("it is not a plain file")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import resource
+import time
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from multiprocessing import get_context
@@ -198,6 +199,41 @@ def test_memory_does_not_grow_over_an_epoch(stores: dict[str, Path]) -> None:
     assert after - before < 4 * 1024  # kB; 400 windows hold 100 MB
     if files:
         assert len(list(Path("/proc/self/fd").iterdir())) <= files
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_share_the_images_of_a_window(stores: dict[str, Path], threads: int) -> None:
+    draws = [SampleDraw(0, seed) for seed in range(20)]
+    one = WindowDataset([series()], stores, size=SIZE, threads=1)
+    many = WindowDataset([series()], stores, size=SIZE, threads=threads)
+    for draw in draws:
+        first, second = one[draw], many[draw]
+        for name, values in first.items():
+            np.testing.assert_array_equal(values.numpy(), second[name].numpy(), err_msg=name)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_nothing_is_written_into_a_window_after_an_error(
+    stores: dict[str, Path], monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    data = WindowDataset([series()], stores, size=SIZE, threads=threads)
+    reader = type(data._open_cube(FRAME.id))
+    running: list[str] = []
+    read = reader.read
+
+    def slow(self: Any, variable: str, *args: Any, **options: Any) -> Any:
+        if variable == "dem":
+            raise HephaestusError("damaged")
+        running.append(variable)
+        time.sleep(0.05)
+        values = read(self, variable, *args, **options)
+        running.remove(variable)
+        return values
+
+    monkeypatch.setattr(reader, "read", slow)
+    with pytest.raises(HephaestusError, match="damaged"):
+        data[SampleDraw(0, 1)]
+    assert not running
 
 
 def test_damage_is_named_through_the_loader(stores: dict[str, Path], tmp_path: Path) -> None:
