@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import re
 import socket
 import struct
@@ -100,8 +99,8 @@ class RequestLogEntry:
         HTTP status of the response; 0 if the connection was reset before it.
     headers : dict of str
         Request headers, names in lower case; values of credentials are replaced by ``(sent)``.
-    started, ended : float
-        ``time.monotonic()`` before and after the response; `ended` is infinite until it is complete.
+    started : float
+        ``time.monotonic()`` before the response.
     sent : int
         Number of body bytes sent so far.
     """
@@ -112,7 +111,6 @@ class RequestLogEntry:
     headers: dict[str, str]
     started: float
     status: int = 0
-    ended: float = math.inf
     sent: int = 0
 
 
@@ -326,7 +324,6 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             if not self.entry.status:
                 owner.record(self.entry)
-            self.entry.ended = time.monotonic()
 
     def _send(self, response: HttpResponse, asked: CaseInsensitiveHeaders, fault: Fault) -> None:
         if fault.body is not None:

@@ -18,11 +18,17 @@ from hephaestus_build.simulation.server import faults
 from hephaestus_build.simulation.server.http_server import RequestLogEntry
 
 PORTAL = "/LiCSAR"
+#: Seconds that the archive waits before it sends anything of a response.
+DELAY = 0.2
 
 
 def most_at_once(log: list[RequestLogEntry]) -> int:
-    """Return how many requests the archive answered at one time at most."""
-    changes = sorted([(entry.started, 1) for entry in log] + [(entry.ended, -1) for entry in log])
+    """Return how many requests were under way at one time at most.
+
+    Each was for :data:`DELAY` seconds and a little longer, which the server cannot tell: a client may begin
+    its next request before the server knows that the response was sent.
+    """
+    changes = sorted([(entry.started, 1) for entry in log] + [(entry.started + DELAY, -1) for entry in log])
     running = most = 0
     for _, change in changes:
         running += change
@@ -46,7 +52,7 @@ def build_paced(
     limits = {"HEPHAESTUS_REQUESTS_PER_SECOND": str(rate), "HEPHAESTUS_CONNECTIONS": str(connections)}
     with archive_of(frames) as server:
         environment = {**os.environ, **server.environment(), **limits}
-        server.faults.add(PORTAL, faults.delay_response(0.2))
+        server.faults.add(PORTAL, faults.delay_response(DELAY))
         with DaskProcesses(folder / "cluster", environment) as cluster:
             started = [cluster.add_worker(wait=False) for _ in range(workers)]
             cluster.wait_for_workers(workers)
