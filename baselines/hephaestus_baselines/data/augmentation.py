@@ -352,17 +352,23 @@ def _filter_continuous(
     counts = [part.shape[1] for part in planes.values()]
     parts = linear(torch.cat(list(planes.values()), 1)).split(counts, 1)
     mean = dict(zip(planes, parts, strict=True))
+    # once for all fields that share their pixels without data
+    kept = {
+        known: (nearest(planes[known]) > 0.5) & (mean[known] > 0)
+        for known in planes
+        if known.startswith("where ")
+    }
+    weights = {known: mean[known].clamp(min=1e-6) for known in kept}
     result = {}
     for name in fields:
         if name in _DISCRETE_FIELDS:
             continue
         known = f"where {_VALIDITY_GROUP.get(name, 'atmosphere')}"
-        kept = (nearest(planes[known]) > 0.5) & (mean[known] > 0)
         if name == _PHASE:  # the mean phasor's angle is the phase; its length is only the pixels' agreement
-            result[name] = torch.where(kept, torch.atan2(mean["sine"], mean["cosine"]), 0.0)
+            result[name] = torch.where(kept[known], torch.atan2(mean["sine"], mean["cosine"]), 0.0)
         else:
             nothing = 0.0 if name == _COHERENCE else math.nan
-            result[name] = torch.where(kept, mean[name] / mean[known].clamp(min=1e-6), nothing)
+            result[name] = torch.where(kept[known], mean[name] / weights[known], nothing)
     return result
 
 
