@@ -158,8 +158,8 @@ class PartCoverage:
         """Return the counts as JSON values."""
         return {
             **self.total.to_json(),
-            "regions": [{"region": name, **counts.to_json()} for name, counts in self.regions.items()],
-            "frames": [{"frame": name, **counts.to_json()} for name, counts in self.frames.items()],
+            "regions": {name: counts.to_json() for name, counts in self.regions.items()},
+            "frames": {name: counts.to_json() for name, counts in self.frames.items()},
         }
 
 

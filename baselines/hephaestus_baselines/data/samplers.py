@@ -118,10 +118,11 @@ def count_batches(draws: int, batch_size: int, devices: int = 1) -> int:
 
     Batches have at most `batch_size` draws, unless one would have a single draw, which batch normalisation
     cannot process: then some have one draw more. For example, 5 draws in batches of 2 are batches of 2 and 3.
+    No device gets an empty batch: of 5 draws in batches of 1, one of two devices has batches of 1 and 2.
     """
     share, largest = draws // devices, -(-draws // devices)
     count = -(-largest // batch_size)
-    return count if batch_size == 1 else max(1, min(count, share // 2))
+    return max(1, min(count, share // min(batch_size, 2)))
 
 
 def split_evenly(draws: Sequence[SampleDraw], count: int) -> list[list[SampleDraw]]:

@@ -407,13 +407,13 @@ def test_coverage_of_the_real_annotations_is_what_another_computation_found(
     assert (volcanoes["test"]["seen"], volcanoes["validation"]["seen"]) == (504, 115)
     assert (grid["test"]["positives"], grid["test"]["uncertain"]) == (509, 18)
     assert grid["test"]["pixels_seen"] == pytest.approx(0.1988, abs=1e-4)
-    (hawaii,) = (one for one in grid["test"]["regions"] if one["region"] == "hawaii")
-    assert hawaii["touched"] == 0
+    assert grid["test"]["regions"]["hawaii"]["touched"] == 0
+    assert grid["test"]["frames"]["124D_05291_081406"]["positives"] == 18
     assert all(part["pixels_seen"] == 1 for part in covered("whole-frame").values())
     for part in volcanoes.values():
         for group in ("regions", "frames"):
             for count in ("positives", "seen", "touched", "uncertain", "pixels"):
-                assert sum(one[count] for one in part[group]) == part[count]
+                assert sum(one[count] for one in part[group].values()) == part[count]
 
 
 @given(
