@@ -106,7 +106,15 @@ def test_devices_share_an_epoch(flags: list[bool], size: int, devices: int) -> N
 
 @pytest.mark.parametrize(
     ("draws", "size", "devices", "expected"),
-    [(2182, 2, 2, 545), (620, 2, 2, 155), (5, 2, 1, 2), (8, 4, 1, 2), (9, 4, 1, 3), (3, 1, 1, 3), (5, 1, 2, 2)],
+    [
+        (2182, 2, 2, 545),
+        (620, 2, 2, 155),
+        (5, 2, 1, 2),
+        (8, 4, 1, 2),
+        (9, 4, 1, 3),
+        (3, 1, 1, 3),
+        (5, 1, 2, 2),
+    ],
 )
 def test_the_last_batch_is_never_a_single_sample(draws: int, size: int, devices: int, expected: int) -> None:
     assert count_batches(draws, size, devices) == expected
