@@ -7,7 +7,7 @@ limits every recall. It is known before anything is trained: outlines, grids and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -213,6 +213,7 @@ def summarize_coverage(
     visible: Mapping[Sample, VisibleDeformation],
     *,
     events: Iterable[DeformationEvent] = (),
+    leave_out: Collection[Sample] = (),
 ) -> Coverage:
     """Return the coverage of a split, from the visible deformation of its positives.
 
@@ -228,6 +229,8 @@ def summarize_coverage(
         What the windows show of each positive; positives that are missing are counted as unknown.
     events : iterable of DeformationEvent
         The events, if they are known.
+    leave_out : collection of Sample
+        Positives that do not count, such as earthquakes alone where only volcanic deformation does.
     """
     shown: dict[tuple[str, str], list[str]] = {}
     for event in events:
@@ -240,7 +243,7 @@ def summarize_coverage(
         regions: dict[str, CoverageCounts] = {}
         frames: dict[str, CoverageCounts] = {}
         for sample in split.parts[part]:
-            if not sample.positive:
+            if not sample.positive or sample in leave_out:
                 continue
             name = sample.frame.id
             groups = (

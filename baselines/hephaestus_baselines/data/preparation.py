@@ -281,7 +281,11 @@ def prepare_data(
         items=items,
         is_simulated=bool(simulated),
         coverage=summarize_coverage(
-            made, tiling, size, {sample: found.visible for sample, found in shown.items()}
+            made,
+            tiling,
+            size,
+            {sample: found.visible for sample, found in shown.items()},
+            leave_out=shaken,
         ),
         uncertain_left_out=left_out,
         events=events,
@@ -291,7 +295,7 @@ def prepare_data(
                 sample.frame.id,
                 sample.pair,
                 part == "train",
-                sample.positive,
+                sample.positive and sample not in shaken,
                 frozenset((tile.row, tile.column, tile.size) for tile in shown[sample].windows)
                 if sample.positive
                 else frozenset(),

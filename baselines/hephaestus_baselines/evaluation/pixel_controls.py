@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hephaestus_baselines.data.dataset_items import DatasetItem, KnownInterferogram
+from hephaestus_baselines.data.dataset_items import VOLCANIC, DatasetItem, KnownInterferogram
 from hephaestus_baselines.evaluation.controls import REMEMBERED
 from hephaestus_baselines.evaluation.predictions import (
     PIXEL_SETS,
@@ -68,9 +68,18 @@ class FrameHistory:
         What the experts saw in each interferogram of every part.
     stores : mapping of frame id to pathlib.Path
         The store of each frame's cube.
+    volcanic_only : bool
+        Whether the deformation of earthquakes is no deformation, as for the model.
     """
 
-    def __init__(self, known: Iterable[KnownInterferogram], stores: Mapping[str, Path]) -> None:
+    def __init__(
+        self,
+        known: Iterable[KnownInterferogram],
+        stores: Mapping[str, Path],
+        *,
+        volcanic_only: bool = False,
+    ) -> None:
+        self._volcanic_only = volcanic_only
         self._finished: dict[str, list[KnownInterferogram]] = defaultdict(list)
         for item in sorted(known, key=lambda item: (item.pair.secondary, item.pair.primary)):
             self._finished[item.frame].append(item)
@@ -118,7 +127,8 @@ class FrameHistory:
     def _patch(self, frame: str, pair: Pair) -> _Patch | None:
         key = frame, pair
         if key not in self._patches:
-            mask = self.cubes[frame].read_union("deformation_mask", [pair]) > 0
+            codes = self.cubes[frame].read_union("deformation_mask", [pair])
+            mask = codes == VOLCANIC if self._volcanic_only else codes > 0
             rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
             self._patches[key] = (
                 _Patch(

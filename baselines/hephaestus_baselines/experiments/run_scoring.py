@@ -45,7 +45,7 @@ def score_run(
         return assess_kinds(seen, unseen, trained, controls, seed=recipe.seed)
     pixel_controls: dict[str, tuple[Predictions, Predictions]] = {}
     if recipe.spec.per_pixel:
-        history = FrameHistory(prepared.known, prepared.stores)
+        history = FrameHistory(prepared.known, prepared.stores, volcanic_only=recipe.positives == "volcanic")
         known, other = (
             predict_pixel_controls(prepared.items[found.part], found, history) for found in (seen, unseen)
         )

@@ -188,7 +188,7 @@ def score_submission(
     )
     pixel_controls = {}
     if maps is not None:
-        history = FrameHistory(prepared.known, prepared.stores)
+        history = FrameHistory(prepared.known, prepared.stores, volcanic_only=recipe.positives == "volcanic")
         seen, unseen = (
             predict_pixel_controls(prepared.items[found.part], found, history) for found in (validation, test)
         )

@@ -154,12 +154,14 @@ def train_model(
         _suppress_lightning_output(),
         torch.random.fork_rng(devices=[target] if target.type == "cuda" else []),
     ):
-        pretrained = None
+        readers, pretrained = count_readers(recipe, target), None
+        # for what comes before Lightning, which sets the same
+        torch.use_deterministic_algorithms(True, warn_only=target.type == "cuda")
         if recipe.weights == "simulated" and checkpoint is None:
             moments = channel_moments(prepared.statistics, recipe.inputs, recipe.statistics)
-            pretrained = ensure_pretrained(recipe, moments, folder, target, listener)
+            with translate_reader_errors(f"run {recipe.key}", readers):
+                pretrained = ensure_pretrained(recipe, moments, folder, target, listener)
         torch.manual_seed(derive_seed(recipe.seed))
-        readers = count_readers(recipe, target)
         module = TrainingModule(recipe, prepared, folder, described, readers)
         if pretrained is not None:
             load_weights(module.model, read_pretrained_weights(pretrained))

@@ -26,11 +26,11 @@ TEST, VALIDATION, TRAIN = toy_cube.FRAME, "124D_05291_081406", "199A_00210_13131
 SPLIT = f"volcano-out-{TEST}"
 
 
-@pytest.mark.parametrize("series", [False, True])
-def test_maps_of_past_masks_are_counted_as_a_models(tmp_path: Path, series: bool) -> None:
+@pytest.mark.parametrize(("series", "volcanic"), [(False, False), (True, False), (False, True)])
+def test_maps_of_past_masks_are_counted_as_a_models(tmp_path: Path, series: bool, volcanic: bool) -> None:
     for frame in (TEST, VALIDATION, TRAIN):
         toy_cube.toy_cube(tmp_path, frame=frame)
-    prepared = prepare_data(tmp_path, mixed=True, split=SPLIT, size=32, series=series)
+    prepared = prepare_data(tmp_path, mixed=True, split=SPLIT, size=32, series=series, volcanic_only=volcanic)
     items = prepared.items["test"]
     with open_pinned_cube(tmp_path / f"{TEST}.zarr", chunks=None) as cube:
 
@@ -40,6 +40,10 @@ def test_maps_of_past_masks_are_counted_as_a_models(tmp_path: Path, series: bool
                 "secondary_date": np.datetime64(pair.secondary),
             }
             return cube[name].sel(dates).to_numpy()
+
+        def deforms(pair: Pair) -> np.ndarray:
+            codes = image("deformation_mask", pair)
+            return codes == 1 if volcanic else codes > 0  # 2 is that of an earthquake
 
         pairs = sorted(
             (Pair.parse(name) for name in toy_cube.PAIRS[:-1]), key=lambda one: (one.secondary, one.primary)
@@ -51,11 +55,9 @@ def test_maps_of_past_masks_are_counted_as_a_models(tmp_path: Path, series: bool
             last = max(pair.secondary for pair in members)
             before = [pair for pair in pairs if pair.secondary < last][-REMEMBERED:]
             share = (
-                np.mean([image("deformation_mask", pair) > 0 for pair in before], axis=0)
-                if before
-                else np.zeros(cube.dem.shape)
+                np.mean([deforms(pair) for pair in before], axis=0) if before else np.zeros(cube.dem.shape)
             )
-            mask = np.any([image("deformation_mask", pair) > 0 for pair in members], axis=0)
+            mask = np.any([deforms(pair) for pair in members], axis=0)
             data = np.any([image("insar_difference", pair) != 0 for pair in members], axis=0)
             windows = [item.tile.read(values)[None] for values in (share.astype("f4"), mask, data)]
             inside = item.tile.inside[None]
@@ -73,7 +75,9 @@ def test_maps_of_past_masks_are_counted_as_a_models(tmp_path: Path, series: bool
         np.ones(len(items), bool),
         pixels,
     )
-    found = predict_pixel_controls(items, model, FrameHistory(prepared.known, prepared.stores))
+    found = predict_pixel_controls(
+        items, model, FrameHistory(prepared.known, prepared.stores, volcanic_only=volcanic)
+    )
     persistence = found["persistence"]
     assert persistence.pixels is not None
     for name in ("data", "all"):

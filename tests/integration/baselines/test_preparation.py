@@ -126,6 +126,33 @@ def test_earthquakes_alone_are_left_out_where_only_volcanic_deformation_counts(t
     assert any((whole[i]["mask"].numpy() == 2).any() for i in range(len(whole)))
 
 
+def test_an_earthquake_alone_is_no_positive_that_windows_fail_to_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planes = toy_cube.masks
+    monkeypatch.setattr(  # of the second of the two, the earthquake alone
+        toy_cube,
+        "masks",
+        lambda on, name: {
+            variable: np.where(plane == 1, 0, plane) if name == toy_cube.PAIRS[1] else plane
+            for variable, plane in planes(on, name).items()
+        },
+    )
+    for frame in (TEST, VALIDATION, *TRAIN):
+        toy_cube.toy_cube(tmp_path, frame=frame)
+    counts = {}
+    for volcanic in (False, True):
+        found = prepare_data(tmp_path, mixed=True, split=SPLIT, size=32, volcanic_only=volcanic)
+        assert found.coverage is not None
+        test = found.coverage.parts["test"].total
+        assert test.seen == test.positives
+        counts[volcanic] = test.positives
+        known = {item.pair.name: item.positive for item in found.known if item.frame == TEST}
+        assert known[toy_cube.PAIRS[1]] == (not volcanic)  # what controls remember
+        assert known[toy_cube.PAIRS[3]]
+    assert counts == {False: 2, True: 1}
+
+
 def test_series_have_three_steps_of_one_primary(cubes: Path) -> None:
     found = prepare_data(cubes, mixed=True, split=SPLIT, series=True, size=32)
     for item in (item for items in found.items.values() for item in items):

@@ -43,6 +43,7 @@ from hephaestus_baselines.training.inference import (
     load_trained_model,
     make_collector,
     make_window_dataset,
+    resolve_device,
     to_channels_last,
     translate_reader_errors,
 )
@@ -411,6 +412,43 @@ def test_a_device_that_is_not_here_is_said(tmp_path: Path) -> None:
     for name in ("cuda", "cuda:3", "abacus"):
         with pytest.raises(UsageError, match="choose auto"):
             train_model(toy_recipe(), toy_prepared(), tmp_path, device=name)
+
+
+def test_products_on_a_gpu_are_reproducible_whatever_a_process_does_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert resolve_device("cpu").type == "cpu"
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    assert resolve_device("auto").type == "cuda"
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def test_a_killed_reader_of_simulated_windows_is_said_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise RuntimeError("DataLoader worker (pid(s) 12) exited unexpectedly")
+
+    monkeypatch.setattr("hephaestus_baselines.training.trainer.ensure_pretrained", killed)
+    recipe = toy_recipe(weights="simulated", workers=2)
+    with pytest.raises(HephaestusError, match=r"fewer workers \(--set workers=1\)"):
+        train_model(recipe, toy_prepared(), tmp_path, device="cpu")
+
+
+def test_what_comes_before_training_is_deterministic_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pretrain(*_: object) -> None:
+        assert torch.are_deterministic_algorithms_enabled()
+        raise StoppedError
+
+    monkeypatch.setattr("hephaestus_baselines.training.trainer.ensure_pretrained", pretrain)
+    with pytest.raises(StoppedError):
+        train_model(toy_recipe(weights="simulated"), toy_prepared(), tmp_path, device="cpu")
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_training_leaves_the_process_as_it_was(
