@@ -203,8 +203,8 @@ def prepare_data(
     Raises
     ------
     HephaestusError
-        If there is no cube, a part is empty, no window of validation has deformation, or stored data is
-        damaged.
+        If there is no cube, a part is empty, no window of validation has more than a sliver of deformation,
+        or stored data is damaged.
     UsageError
         If the split or the tiling is unknown, or there are both real and simulated cubes and `mixed` is
         false.
@@ -263,11 +263,11 @@ def prepare_data(
         )
         for part in PARTS
     }
-    if not any(item.pixels for item in items["validation"]):
+    if not any(item.pixels and not item.sliver for item in items["validation"]):
         raise HephaestusError(
-            f"no window of the validation part of {split} has deformation with the tiling {tiling}, so no "
-            f"epoch and no threshold can be chosen; choose another tiling (`hephaestus splits coverage "
-            f"{split}`) or another split, or build further frames"
+            f"no window of the validation part of {split} has more than a sliver of deformation with the "
+            f"tiling {tiling}, so no epoch and no threshold can be chosen; choose another tiling "
+            f"(`hephaestus splits coverage {split}`) or another split, or build further frames"
         )
     events = assign_events({sample: found.outlines for sample, found in shown.items()})
     simulated = made.is_simulated or any(reader.attributes.get("simulated") for reader in readers.values())

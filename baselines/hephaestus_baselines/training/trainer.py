@@ -141,8 +141,10 @@ def train_model(
     Raises
     ------
     HephaestusError
-        If pretrained weights are missing, or the folder belongs to another run.
+        If pretrained weights are missing, the folder belongs to another run, or there is nothing to learn
+        from.
     """
+    _check_labels(recipe, prepared)
     target, listener = resolve_device(device), listener or NullListener()
     folder.mkdir(parents=True, exist_ok=True)
     if is_training_complete(folder, recipe.key):
@@ -210,6 +212,17 @@ def describe_run_device(recipe: Recipe, device: torch.device) -> str:
     """Return a readable description of a device, with the precision where the recipe leaves it open."""
     chosen = f", {resolve_precision(recipe, device)}" if recipe.precision == "auto" else ""
     return f"{describe_device(device)}{chosen}"
+
+
+def _check_labels(recipe: Recipe, prepared: PreparedData) -> None:
+    """Raise HephaestusError if the training part teaches no difference."""
+    flags = {item.positive for item in prepared.items["train"]}
+    if len(flags) < 2 and not recipe.spec.tells_kind:
+        shown = "shows" if False in flags else "is without"
+        raise HephaestusError(
+            f"no interferogram of the train part of {prepared.split.name} {shown} deformation, so there is "
+            "nothing to learn; build further frames or dates with `hephaestus build`, or choose another split"
+        )
 
 
 def _count_draws(recipe: Recipe, prepared: PreparedData) -> int:
@@ -452,13 +465,14 @@ class TrainingModule(lightning.LightningModule):
         found = self._collector.finish()
         if self.recipe.calibrated:
             self._calibration = fit_output(found, self._validation_weights)
+        score = compute_selection_score(found)
         row = {
             "epoch": self.current_epoch + 1,
             "step": self.global_step,
             "learning_rate": optimizer.param_groups[0]["lr"],
             "train_loss": sums["loss"] / sums["samples"],
             "validation_loss": sums["validation"] / sums["windows"],
-            "validation_score": compute_selection_score(found),
+            "validation_score": 0.0 if math.isnan(score) else score,
             "seconds": round(time.perf_counter() - self._epoch_start, 3),
             "samples_per_second": round(
                 sums["samples"] * self.trainer.world_size / max(self._training_seconds, 1e-9), 3
@@ -467,16 +481,26 @@ class TrainingModule(lightning.LightningModule):
         self.history.append(row)
         names = ("train_loss", "validation_loss", "validation_score", "learning_rate")
         logged = {name: row[name] for name in names}
-        logged[_SELECTION_METRIC] = self._rate_epoch(row)
+        logged[_SELECTION_METRIC] = self._rate_epoch(row, score)
         self.log_dict(logged, sync_dist=self.trainer.world_size > 1)
         if self.trainer.is_global_zero:
             write_metrics(self.history, self.folder)
 
-    def _rate_epoch(self, row: Mapping[str, Any]) -> float:
-        """Return what is highest in the epoch that is kept."""
+    def _rate_epoch(self, row: Mapping[str, Any], score: float) -> float:
+        """Return what is highest in the epoch that is kept; of scores that are undefined, the last epoch."""
         if self.recipe.shuffle_labels:  # a control run: true labels must not select the epoch
             return float(row["epoch"])
-        return -row["validation_loss"] if self.recipe.choice == "loss" else row["validation_score"]
+        if self.recipe.choice == "loss":
+            return float(-row["validation_loss"])
+        if not math.isnan(score):
+            return score
+        if row["epoch"] == 1 and self.trainer.is_global_zero:
+            log.warning(
+                "run %s: the windows that choose the epoch show no deformation where there is data, so the "
+                "last epoch is kept; choose more of them (--set validation_windows=N) or another split",
+                self.recipe.key,
+            )
+        return float(row["epoch"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the metadata as plain values, so that reading it executes no code."""
@@ -520,7 +544,7 @@ class TrainingModule(lightning.LightningModule):
 def compute_selection_score(validation: Predictions) -> float:
     """Return the score that selects the epoch: average precision, or F1 over pixels at its best threshold.
 
-    Of kinds of deformation it is macro F1. The score is 0 if it is undefined because validation has no
+    Of kinds of deformation it is macro F1. The score is NaN if it is undefined because the windows show no
     deformation.
     """
     if TASK_SPECS[validation.source.task].tells_kind:
@@ -531,7 +555,7 @@ def compute_selection_score(validation: Predictions) -> float:
     else:
         quiet, deforming = (count_at_or_above(counts) for counts in validation.pixels["data"].sum(axis=0))
         score = float(compute_rates(deforming, quiet, deforming[0] - deforming)["f1"].max())
-    return score if math.isfinite(score) else 0.0
+    return score if math.isfinite(score) else math.nan
 
 
 class _TrainingProgress(Callback):

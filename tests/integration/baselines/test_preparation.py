@@ -88,6 +88,12 @@ def test_a_validation_part_without_a_positive_window_is_an_error_before_training
         prepare_data(cubes, mixed=True, split=SPLIT, size=4, tiling="grid")
 
 
+def test_slivers_alone_are_no_positive_windows_either(cubes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hephaestus_baselines.data.preparation.SLIVER_SHARE", 2.0)
+    with pytest.raises(HephaestusError, match=r"no window of the validation part .* more than a sliver"):
+        prepare_data(cubes, mixed=True, split=SPLIT, size=32)
+
+
 def test_frames_with_uncertain_outlines_are_left_out_where_pixels_are_labels(tmp_path: Path) -> None:
     for frame in (TEST, VALIDATION, *TRAIN):
         toy_cube.toy_cube(tmp_path, frame=frame)

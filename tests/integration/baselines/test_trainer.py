@@ -497,6 +497,46 @@ def test_the_loss_of_validation_chooses_the_epoch_where_the_recipe_says_so(tmp_p
     assert load_trained_model(best, device="cpu").epoch - 1 == int(np.argmin(losses))
 
 
+class WithoutData(ToyWindows):
+    """Windows that have no data where they choose the epoch."""
+
+    def __getitem__(self, draw: Any) -> dict[str, torch.Tensor]:
+        sample = super().__getitem__(draw)
+        if self.items[int(sample["index"])].tile is not None:
+            sample["phase"] = torch.zeros_like(sample["phase"])
+        return sample
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_windows_that_choose_nothing_keep_the_last_epoch_and_are_said(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first epoch would be kept without a word if an undefined score were 0."""
+    monkeypatch.setattr("hephaestus_baselines.training.inference.WindowDataset", WithoutData)
+    recipe = toy_recipe(task=task, epochs=3)
+    with pytest.raises(StoppedError):
+        train_model(recipe, toy_prepared(), tmp_path, device="cpu", listener=StopAt(3, StoppedError()))
+    best = train_model(recipe, toy_prepared(), tmp_path, device="cpu")
+    assert load_trained_model(best, device="cpu").epoch == 3
+    assert [row["validation_score"] for row in history(tmp_path)] == ["0.0"] * 3
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "the last epoch is kept; choose more of them" in caplog.text
+
+
+@pytest.mark.parametrize(("positive", "what"), [(False, "shows"), (True, "is without")])
+def test_a_training_part_of_one_kind_teaches_nothing(tmp_path: Path, positive: bool, what: str) -> None:
+    prepared = toy_prepared()
+    alike = tuple(item for item in prepared.items["train"] if item.positive == positive)
+    with pytest.raises(HephaestusError, match=f"no interferogram of the train part .* {what} deformation"):
+        train_model(
+            toy_recipe(),
+            dataclasses.replace(prepared, items={**prepared.items, "train": alike}),
+            tmp_path,
+            device="cpu",
+        )
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_cosine_rises_then_falls_to_nothing() -> None:
     course = [cosine_schedule(step, 100) for step in range(101)]
     assert np.argmax(course) == 5
