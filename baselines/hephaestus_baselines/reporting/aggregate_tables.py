@@ -330,6 +330,7 @@ def _published_settings() -> dict[tuple[str, str, bool, bool], dict[str, Any]]:
             mode="json", exclude=_FIELDS_NOT_PUBLISHED
         )
         for one in read_preset("legacy").make_recipes()
+        if not one.control
     }
 
 

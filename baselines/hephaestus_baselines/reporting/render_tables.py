@@ -147,6 +147,7 @@ def _header_lines(
         ("versions", shown(", ".join(versions))),
         ("code", shown(", ".join(code[:12] for code in document.code))),
         ("device", shown(", ".join(document.devices))),
+        ("trained controls", shown(_describe_trained_controls(document.tables))),
         ("trials of settings", shown(_describe_trials(document.trials))),
         ("the paper's figures", shown(f"left out: {document.paper}") if document.paper else "in brackets"),
         *[
@@ -154,6 +155,12 @@ def _header_lines(
             for kind, shares in document.paper_samples.items()
         ],
     ]
+
+
+def _describe_trained_controls(tables: Sequence[ScoreTable]) -> str:
+    # these alone name the network that they train
+    names = {row.model for table in tables for row in table.rows if row.kind == "control" and row.variant}
+    return ", ".join(sorted(names)) or "none in this grid"
 
 
 def _describe_trials(trials: Mapping[str, int]) -> str:
@@ -407,7 +414,7 @@ def _render_notes(document: TablesDocument) -> str:
     threshold = (
         "chosen on the validation part (highest F1)"
         if document.paper
-        else "0.5 in the first table of each task, as in the paper; elsewhere chosen on the validation part"
+        else "0.5 for models in the first table of each task, as in the paper; elsewhere chosen on validation"
     )
     lines = [
         f"Per cent, mean ± sample standard deviation over seeds; the threshold is {threshold}.",

@@ -176,7 +176,9 @@ def test_a_trained_control_has_a_row_and_narrows_the_gap():
     assert [(row.kind, row.model) for row in rows if row.kind == "model"] == [("model", "resnet-10")]
     assert (rows[-1].kind, rows[-1].model) == ("control", "terrain only")
     assert (rows[0].gap.control, rows[0].gap.mean, rows[0].gap.low) == ("terrain only", 0.01, -0.02)
-    assert "terrain only" in tables.to_markdown()
+    assert "- trained controls: terrain only\n" in tables.to_markdown()
+    alone = make_result_tables([model]).to_markdown()
+    assert "- trained controls: none in this grid\n" in alone
 
 
 def test_an_observatory_finds_events_delays_budgets_and_calibration_beside_the_controls(made):
