@@ -5,14 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from hephaestus_build.cli.console import print_notice
-from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.progress import show_progress
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import CubeSelection, select_cubes
 
 
 def select_benchmark_cubes(
-    settings: Settings, cubes: Path | None, *, simulated: bool, mixed: bool, world: int = 0
+    settings: Settings,
+    cubes: Path | None,
+    *,
+    simulated: bool,
+    mixed: bool,
+    world: int = 0,
+    required: bool = True,
 ) -> CubeSelection:
     """Return the cubes that the options name; missing ones of the embedded archive are built.
 
@@ -28,9 +34,13 @@ def select_benchmark_cubes(
         Whether real and simulated cubes may be mixed.
     world : int
         Number of the simulated world (``--world``).
+    required : bool
+        Whether it is an error if there is no cube.
 
     Raises
     ------
+    HephaestusError
+        If there is no cube.
     UsageError
         If both a folder and the embedded archive are asked for, a world without it, or cubes are mixed that
         may not be.
@@ -47,4 +57,9 @@ def select_benchmark_cubes(
     taken = select_cubes(settings, [cubes] if cubes else [], mixed=mixed)
     if taken.notice:
         print_notice(taken.notice)
+    if required and not taken.stores:
+        more = "" if cubes else ", --simulated makes some"
+        raise HephaestusError(
+            f"there are no cubes in {cubes or settings.cubes_dir}; `hephaestus build FRAME` builds one{more}"
+        )
     return taken

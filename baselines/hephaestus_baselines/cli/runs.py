@@ -257,7 +257,9 @@ def _open_experiment_grid(
     known = (results or home.data_dir / folder) / chosen.name / "runs"
     if simulated and not cubes and results_alone and known.is_dir():
         cubes, simulated, world = home.data_dir / benchmark_folder(world) / "cubes", False, 0
-    taken = select_benchmark_cubes(settings, cubes, simulated=simulated, mixed=mixed, world=world)
+    taken = select_benchmark_cubes(
+        settings, cubes, simulated=simulated, mixed=mixed, world=world, required=False
+    )
     bench = open_experiment_grid(
         chosen,
         taken.stores or cubes or settings.cubes_dir,

@@ -218,6 +218,7 @@ def prepare_data(
     stores = {path.stem: resolve_pin(path) for path in sorted(paths)}
     where = cubes if isinstance(cubes, Path) else f"these {len(stores)} cubes"
     if not stores:
+        where = cubes if isinstance(cubes, Path) else "an empty list"
         raise HephaestusError(f"there is no cube in {where}; `hephaestus build FRAME` builds one")
     are_simulated(stores.values(), mixed=mixed)
     if whole:

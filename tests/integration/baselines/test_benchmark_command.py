@@ -523,3 +523,30 @@ def test_detectability_of_a_trained_model_is_measured_written_and_marked_simulat
 def test_the_schema_of_detectability_is_that_of_the_code():
     stored = json.loads((ROOT / "schemas" / "detectability.json").read_text())
     assert stored == detectability_json_schema()
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (("submit", "run", "--out", "other.csv"), "builds one, --simulated makes some"),
+        (("detectability", "--checkpoint", "best.ckpt"), "builds one, --simulated makes some"),
+        (("score", "mine.csv"), "builds one, --simulated makes some"),
+        (("submit", "run", "--out", "other.csv", "--cubes", "none"), "FRAME` builds one\n"),
+    ],
+)
+def test_a_command_without_any_cube_says_where_there_is_none(
+    home, tmp_path, monkeypatch, capsys, words, advice
+):
+    (tmp_path / "none").mkdir()
+    source = checkpoint(home, "classification")
+    shutil.copytree(source.parent, tmp_path / "run")
+    shutil.copy(source, tmp_path / "best.ckpt")
+    command = ("--cubes", home / "cubes", "--unchecked", "--device", "cpu")
+    assert hephaestus("benchmark", "submit", source.parent, "--out", tmp_path / "mine.csv", *command) == 0
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert hephaestus("benchmark", *words, "--data-dir", tmp_path / "empty") == 1
+    said = capsys.readouterr().err
+    where = "none" if "none" in words else tmp_path / "empty" / "cubes"
+    assert f"there are no cubes in {where}; `hephaestus build FRAME" in said
+    assert advice in said
