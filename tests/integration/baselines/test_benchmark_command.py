@@ -526,17 +526,15 @@ def test_the_schema_of_detectability_is_that_of_the_code():
 
 
 @pytest.mark.parametrize(
-    ("words", "advice"),
+    "words",
     [
-        (("submit", "run", "--out", "other.csv"), "builds one, --simulated makes some"),
-        (("detectability", "--checkpoint", "best.ckpt"), "builds one, --simulated makes some"),
-        (("score", "mine.csv"), "builds one, --simulated makes some"),
-        (("submit", "run", "--out", "other.csv", "--cubes", "none"), "FRAME` builds one\n"),
+        ("submit", "run", "--out", "other.csv"),
+        ("detectability", "--checkpoint", "best.ckpt"),
+        ("score", "mine.csv"),
+        ("submit", "run", "--out", "other.csv", "--cubes", "none"),
     ],
 )
-def test_a_command_without_any_cube_says_where_there_is_none(
-    home, tmp_path, monkeypatch, capsys, words, advice
-):
+def test_a_command_without_any_cube_says_where_there_is_none(home, tmp_path, monkeypatch, capsys, words):
     (tmp_path / "none").mkdir()
     source = checkpoint(home, "classification")
     shutil.copytree(source.parent, tmp_path / "run")
@@ -549,4 +547,4 @@ def test_a_command_without_any_cube_says_where_there_is_none(
     said = capsys.readouterr().err
     where = "none" if "none" in words else tmp_path / "empty" / "cubes"
     assert f"there are no cubes in {where}; `hephaestus build FRAME" in said
-    assert advice in said
+    assert ("--simulated makes some" in said) == ("none" not in words)
