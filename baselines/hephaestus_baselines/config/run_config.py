@@ -401,8 +401,8 @@ class TaskGrid(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     fields: dict[str, Any] = Field(default_factory=dict)
-    methods: tuple[Method, ...] = ("trained",)
-    models: dict[str, dict[str, Any]]
+    methods: tuple[Method, ...] = Field(("trained",), min_length=1)
+    models: dict[str, dict[str, Any]] = Field(min_length=1)
 
 
 def fold_family(splits: Sequence[str]) -> str:
@@ -447,11 +447,11 @@ class Preset(BaseModel):
     description: str = Field(max_length=10_000)
     legacy: bool = False
     fields: dict[str, Any] = Field(default_factory=dict)
-    tasks: dict[Task, TaskGrid]
+    tasks: dict[Task, TaskGrid] = Field(min_length=1)
     series_fields: dict[str, Any] = Field(default_factory=dict)
-    series: tuple[bool, ...] = (False, True)
-    atmosphere: tuple[AtmosphereMode, ...] = ("none", "both")
-    seeds: tuple[int, ...] = Field((0, 1, 2), max_length=_MAX_RUNS)
+    series: tuple[bool, ...] = Field((False, True), min_length=1)
+    atmosphere: tuple[AtmosphereMode, ...] = Field(("none", "both"), min_length=1)
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, max_length=_MAX_RUNS)
     splits: tuple[FolderName, ...] = ()
     controls: tuple[Literal["terrain only"], ...] = ()
 

@@ -200,6 +200,15 @@ def test_runs_of_one_group_differ_in_their_seed_alone() -> None:
         ("description: x\nmodels: {}\n", "no field models; the fields are name"),
         ("description: x\ntasks: {classification: {models: {resnet-50: {epoch: 3}}}}\n", "no field epoch"),
         ("description: x\ntasks: {regression: {models: {}}}\n", "tasks.regression"),
+        ("description: x\ntasks: {}\n", "tasks: Dictionary should have at least 1 item"),
+        (
+            "description: x\ntasks: {classification: {models: {}}}\n",
+            "models: Dictionary should have at least 1",
+        ),
+        (
+            "description: x\nseeds: []\ntasks: {classification: {models: {resnet-50: {}}}}\n",
+            "seeds: Tuple should have at least 1 item",
+        ),
         ("- a\n", "has no fields"),
         ("a: [\n", "is not YAML"),
     ],
