@@ -156,6 +156,16 @@ def _calibrate(predictions: Predictions, result: RunResult) -> Predictions:
 
 
 def _concatenate(parts: Sequence[Predictions], source: PredictionSource) -> Predictions:
+    """Return the predictions of all folds for one part.
+
+    Folds share regions of validation. What two models say of one interferogram is two cases, so frames of
+    validation get the number of their fold.
+    """
+    rows = [
+        row if one.part == "test" else replace(row, frame=f"fold {fold}: {row.frame}")
+        for fold, one in enumerate(parts, 1)
+        for row in one.rows
+    ]
     pixels = None
     if parts[0].pixels is not None:
         pixels = {
@@ -165,7 +175,7 @@ def _concatenate(parts: Sequence[Predictions], source: PredictionSource) -> Pred
     return Predictions(
         source,
         parts[0].part,
-        tuple(row for one in parts for row in one.rows),
+        tuple(rows),
         np.concatenate([one.label for one in parts]),
         np.concatenate([one.probability for one in parts]),
         np.concatenate([one.scored for one in parts]),

@@ -24,14 +24,14 @@ from toy_results import result
 FOLDS = ("volcano-group-galapagos", "volcano-group-pacific")
 
 
-def fold(name: str, folder: Path, seed: int) -> RunResult:
-    """Write the predictions of one fold, and return its result."""
+def fold(name: str, folder: Path, seed: int, validated: str = "") -> RunResult:
+    """Write the predictions of one fold, and return its result; `validated` is its frame of validation."""
     chance = np.random.default_rng(seed)
     made: list[Predictions] = []
     for part in ("validation", "test"):
         rows = [
             row(
-                f"{seed:03d}A",
+                validated if validated and part == "validation" else f"{seed:03d}A",
                 (f"2020{1 + place // 28:02d}{1 + place % 28:02d}_20210101",),
                 positive=place % 3 == 0,
                 events=(f"{name} {part} {place % 5}",) if place % 3 == 0 else (),
@@ -77,6 +77,26 @@ def test_folds_are_scored_together_on_one_scale(tmp_path: Path, monkeypatch: pyt
     assert pooled.coverage["test"].positives == 80
     table = make_result_tables([pooled]).document
     assert table.split == "volcano-group"
+
+
+def test_folds_that_share_a_region_of_validation_keep_their_own_word_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The highest of all models would raise thresholds that each model is then held to alone."""
+    monkeypatch.setattr(pooled_folds.Recipe, "model_validate", lambda fields: fields["split"])
+    pooled = []
+    for shared in ("", "124D_04854_171313"):
+        homes = {name: tmp_path / shared / name for name in FOLDS}
+        for home in homes.values():
+            home.mkdir(parents=True)
+        results = [fold(name, homes[name], seed, shared) for seed, name in enumerate(FOLDS)]
+        found, _ = pooled_folds.pool_folds(
+            results, homes, lambda recipe: {"persistence": lambda item: 0.5}, resamples=20
+        )
+        pooled.append(found.assessment)
+    apart, together = pooled
+    assert together.units["interferograms"].validation.items == 120
+    assert together == apart
 
 
 def test_kept_scores_of_controls_stand_for_the_cubes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
