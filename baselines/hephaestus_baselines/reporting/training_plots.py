@@ -189,10 +189,11 @@ def draw_reliability_diagram(runs: Mapping[str, Sequence[Predictions]], title: s
     said = [predictions for seeds in runs.values() for predictions in seeds]
     pixels = any(predictions.pixels is not None for predictions in said)
     simulated = any(predictions.source.simulated for predictions in said)
-    columns = 1 if len(runs) <= 4 else 2
-    figure = make_figure(6.4 + 2.6 * columns, 5.0)
+    columns = 1 if len(runs) <= 8 else 2
+    height = max(5.0, 1.0 + 0.42 * -(-(len(runs) + 1) // columns))
+    figure = make_figure(6.4 + 3.4 * columns, height)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.25))
-    set_margins(figure, left=0.75, right=0.3 + 2.7 * columns, bottom=0.55, hspace=0.1)
+    set_margins(figure, left=0.75, right=0.2 + 3.45 * columns, bottom=0.55, hspace=0.1)
     above.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", zorder=1)
     handles = []
     for colour, (name, seeds) in zip(_line_colors(len(runs)), runs.items(), strict=True):
@@ -236,7 +237,8 @@ def draw_reliability_diagram(runs: Mapping[str, Sequence[Predictions]], title: s
         style_axes(axes)
     figure.legend(
         handles=handles, loc="upper left", fontsize=8.5, frameon=False, ncols=columns, labelcolor=INK,
-        bbox_to_anchor=(1 - (2.65 * columns + 0.2) / figure.get_figwidth(), 1 - 0.55 / 5), labelspacing=0.9,
+        bbox_to_anchor=(1 - (3.4 * columns + 0.1) / figure.get_figwidth(), 1 - 0.55 / height),
+        columnspacing=0.5, labelspacing=0.9,
     )  # fmt: skip
     add_heading(figure, f"{title}, {cases:,} {'pixels' if pixels else 'items'}", simulated)
     return figure
@@ -255,9 +257,10 @@ def draw_alarm_curves(results: Sequence[RunResult], title: str) -> Figure:
     settings: dict[str, list[RunResult]] = {}
     for result in results:
         settings.setdefault(setting_title(result), []).append(result)
-    figure = make_figure(9.2, 4.4)
+    height = max(4.4, 1.5 + 0.22 * len(settings))
+    figure = make_figure(9.4, height)
     axes = figure.subplots()
-    set_margins(figure, left=0.75, right=3.3, bottom=0.6)
+    set_margins(figure, left=0.75, right=3.5, bottom=0.6)
     handles = []
     for colour, (name, runs) in zip(_line_colors(len(settings)), settings.items(), strict=True):
         dashes: Literal["--", "-"] = "--" if runs[0].recipe.get("control") else "-"
@@ -300,7 +303,7 @@ def draw_alarm_curves(results: Sequence[RunResult], title: str) -> Figure:
     style_axes(axes)
     figure.legend(
         handles=handles, loc="upper left", fontsize=8.5, frameon=False, labelcolor=INK,
-        bbox_to_anchor=(1 - 3.15 / figure.get_figwidth(), 1 - 0.55 / 4.4), labelspacing=0.7,
+        bbox_to_anchor=(1 - 3.35 / figure.get_figwidth(), 1 - 0.55 / height), labelspacing=0.7,
     )  # fmt: skip
     add_heading(figure, title, any(result.simulated for result in results))
     return figure
@@ -327,13 +330,13 @@ def draw_detection(results: Sequence[RunResult], title: str) -> Figure:
                 positives.setdefault((kind, name), {})[run.series] = scores.positives
     frequent = sorted(positives, key=lambda row: -max(positives[row].values()))[:_MAX_KINDS]
     rows = sorted(frequent, key=lambda row: kind_order(*row))
-    height = 1.5 + 0.3 * max(4, len(rows))
-    figure = make_figure(9.6, height)
-    axes = figure.subplots()
-    set_margins(figure, left=2.9, right=3.3, bottom=0.6)
     settings: dict[str, list[RunResult]] = {}
     for run in runs:
         settings.setdefault(setting_title(run), []).append(run)
+    height = 1.5 + 0.3 * max(4, len(rows), 0.75 * len(settings))
+    figure = make_figure(9.8, height)
+    axes = figure.subplots()
+    set_margins(figure, left=2.9, right=3.5, bottom=0.6)
     handles = []
     for number, (colour, (name, members)) in enumerate(
         zip(_line_colors(len(settings)), settings.items(), strict=True)
@@ -362,7 +365,7 @@ def draw_detection(results: Sequence[RunResult], title: str) -> Figure:
     style_axes(axes)
     figure.legend(
         handles=handles, loc="upper left", fontsize=8.5, frameon=False, labelcolor=INK,
-        bbox_to_anchor=(1 - 3.15 / figure.get_figwidth(), 1 - 0.55 / height), labelspacing=0.7,
+        bbox_to_anchor=(1 - 3.35 / figure.get_figwidth(), 1 - 0.55 / height), labelspacing=0.7,
     )  # fmt: skip
     add_heading(figure, title, any(result.simulated for result in results))
     return figure

@@ -91,6 +91,23 @@ def test_classes_can_be_told_apart_by_colour_blind_readers():
     assert nearest([*LINE_COLORS, "white"])[0] > 25
 
 
+@pytest.mark.parametrize("count", [1, 6, 9, 24])
+def test_the_names_of_all_settings_lie_in_the_picture(count):
+    named = [f"{place:02d}: MobileNetV3-Large, series, atmosphere" for place in range(count)]
+    runs = [result(f"{place:02d}: EfficientNetV2-S, series, atmo") for place in range(count)]  # + ", single"
+    said = classified([1, 0, 0], [0.9, 0.4, 0.1])
+    for figure in (
+        draw_reliability_diagram({name: [said] for name in named}, "Reliability"),
+        draw_alarm_curves(runs, "Alarms"),
+        draw_detection(runs, "Detection"),
+    ):
+        figure.canvas.draw()
+        [legend] = figure.legends
+        box, page = legend.get_window_extent(), figure.bbox
+        assert (box.x0 >= 0, box.x1 <= page.x1, box.y0 >= 0, box.y1 <= page.y1) == (True,) * 4
+        assert box.x0 >= max(axes.get_window_extent().x1 for axes in figure.axes)
+
+
 def test_a_picture_is_written_whole(tmp_path):
     path = tmp_path / "pictures" / "phase.png"
     write_figure(draw_predictions([example()]), path)
