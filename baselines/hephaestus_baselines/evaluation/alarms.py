@@ -138,7 +138,10 @@ def trace_alarm_curve(interferograms: Predictions) -> AlarmCurve:
     order = np.argsort(-probability, kind="stable")
     seen_days: set[tuple[str, date]] = set()
     seen_events: set[str] = set()
-    hits, points = 0, [(0.0, 0.0, 0.0, 1.0)]
+    positives = int(label.sum())
+    hits = 0
+    # without any alarm; no probability is a threshold for that, since one may be 1
+    points = [(0.0, 0.0 if positives else math.nan, 0.0 if every_event else math.nan, math.nan)]
     for place, index in enumerate(order):
         if label[index]:
             hits += 1
@@ -151,8 +154,8 @@ def trace_alarm_curve(interferograms: Predictions) -> AlarmCurve:
             points.append(
                 (
                     len(seen_days) / years if years else math.nan,
-                    hits / max(1, int(label.sum())),
-                    len(seen_events) / max(1, len(every_event)),
+                    hits / positives if positives else math.nan,
+                    len(seen_events) / len(every_event) if every_event else math.nan,
                     value,
                 )
             )

@@ -187,9 +187,11 @@ class AlarmBudget(ResultModel):
     """Best operating point within a number of days with false alarms for each frame-year."""
 
     days_per_frame_year: NullableFloat
-    recall: float = Field(description="Share of the interferograms with deformation that raise an alarm.")
-    event_recall: float = Field(description="Share of the events of which one does.")
-    threshold: float
+    recall: NullableFloat = Field(
+        description="Share of the interferograms with deformation that raise an alarm."
+    )
+    event_recall: NullableFloat = Field(description="Share of the events of which one does.")
+    threshold: NullableFloat = Field(description="Null where any alarm at all is too many.")
 
 
 class AlarmCurve(ResultModel):
@@ -199,8 +201,8 @@ class AlarmCurve(ResultModel):
         description="By the accepted days with false alarms for each frame-year."
     )
     days_per_frame_year: list[NullableFloat]
-    recall: list[float]
-    event_recall: list[float]
+    recall: list[NullableFloat]
+    event_recall: list[NullableFloat]
 
 
 class ReliabilityBin(ResultModel):

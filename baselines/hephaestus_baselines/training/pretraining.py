@@ -141,6 +141,7 @@ def _train_on_simulated(
                 target,
                 effective_gamma(recipe.loss, recipe.focal_gamma),
                 alpha=recipe.focal_alpha if recipe.loss == "focal" else None,
+                detached=recipe.focal_detached,
             ),
             weight,
         )

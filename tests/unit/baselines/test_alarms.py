@@ -92,6 +92,28 @@ def test_budgets_are_the_best_points_within_them():
     assert curve.recall[-1] == 1
 
 
+def test_where_any_alarm_is_too_many_no_threshold_stands():
+    """A probability may be 1 exactly, so 1 is a threshold that raises alarms."""
+    rows = [
+        row("001A", (name_of(0),), positive=True, events=("a",)),
+        *[row("001A", (name_of(place),)) for place in range(1, 40)],
+    ]
+    curve = trace_alarm_curve(classified([1] + [0] * 39, [0.5] + [1.0] * 39, rows))
+    assert curve.budgets["12"].recall == curve.budgets["12"].days_per_frame_year == 0
+    assert np.isnan(curve.budgets["12"].threshold)
+    again = type(curve).model_validate_json(curve.model_dump_json())
+    assert np.isnan(again.budgets["12"].threshold)
+
+
+def test_recall_is_undefined_where_there_is_nothing_to_recall():
+    rows = [row("001A", (name_of(place),)) for place in range(5)]
+    curve = trace_alarm_curve(classified([0] * 5, [0.1, 0.2, 0.3, 0.4, 0.5], rows))
+    again = type(curve).model_validate_json(curve.model_dump_json())
+    for budget in again.budgets.values():
+        assert np.isnan([budget.recall, budget.event_recall]).all()
+    assert np.isnan(again.recall).all()
+
+
 def simulated_shares(chance: np.random.Generator, events: int) -> tuple[np.ndarray, np.ndarray]:
     """Sizes of events as uneven as the real ones, and how many of their interferograms raise an alarm."""
     sizes = np.maximum(1, np.round(chance.pareto(1.0, events) * 4)).astype(int)
