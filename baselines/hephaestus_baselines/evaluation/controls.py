@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -64,18 +65,34 @@ def persistence(known: Iterable[KnownInterferogram]) -> Callable[[PredictedItem]
     """Return the share of the frame's last interferograms that show deformation in the item's window.
 
     They are the last :data:`REMEMBERED` of any part whose secondary acquisition is earlier than that of the
-    item. The expert's word on them is taken as known, as it is in an observatory.
+    item; of a series, those that are not in it, since their labels make its own. The expert's word on them is
+    taken as known, as it is in an observatory.
     """
     finished: dict[str, list[KnownInterferogram]] = defaultdict(list)
     for item in sorted(known, key=lambda item: (item.pair.secondary, item.pair.primary)):
         finished[item.frame].append(item)
-    days = {frame: [item.pair.secondary for item in items] for frame, items in finished.items()}
+    pairs = {frame: [item.pair for item in items] for frame, items in finished.items()}
 
     def score(row: PredictedItem) -> float:
-        end = bisect_left(days.get(row.frame, []), last_day(row))
-        return _share(item.shows(row.tile) for item in finished[row.frame][max(0, end - REMEMBERED) : end])
+        last = last_finished(pairs.get(row.frame, []), [Pair.parse(name) for name in row.pairs])
+        return _share(finished[row.frame][place].shows(row.tile) for place in last)
 
     return score
+
+
+def last_finished(pairs: Sequence[Pair], members: Collection[Pair]) -> list[int]:
+    """Return the positions of the last :data:`REMEMBERED` pairs that ended before an item did.
+
+    Parameters
+    ----------
+    pairs : sequence of Pair
+        Pairs of the item's frame, in the order of their secondary acquisitions.
+    members : collection of Pair
+        The interferograms of the item, which are left out.
+    """
+    end = bisect_left(pairs, max(pair.secondary for pair in members), key=lambda pair: pair.secondary)
+    before = (place for place in range(end - 1, -1, -1) if pairs[place] not in members)
+    return sorted(islice(before, REMEMBERED))
 
 
 def place_of_crop(shapes: Mapping[str, tuple[int, int]]) -> Callable[[PredictedItem], float]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from datetime import date
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +11,9 @@ import numpy.typing as npt
 from hephaestus_baselines.config.tasks import TASK_SPECS, KindTask
 from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.data.task_items import classes_of_samples
-from hephaestus_baselines.evaluation.controls import REMEMBERED, last_day
+from hephaestus_baselines.evaluation.controls import last_finished
 from hephaestus_baselines.evaluation.predictions import PredictedItem
+from hephaestus_build.core.frames import Pair
 
 Distribution = npt.NDArray[np.float64]
 #: Returns how probable each class is, (K,), of an item.
@@ -27,13 +26,14 @@ def make_kind_controls(task: KindTask, prepared: PreparedData) -> dict[str, Kind
     *majority* has the shares of the classes among all deforming training interferograms, *frame prior* among
     those of the item's frame, *volcano prior* among those of events at its volcanoes, *persistence* among the
     last :data:`~hephaestus_baselines.evaluation.controls.REMEMBERED` deforming ones of the frame, of any
-    part, that ended earlier. A place of which nothing is known takes the shares of all.
+    part, that ended earlier and are not in the item. A place of which nothing is known takes the shares of
+    all.
     """
     count = len(TASK_SPECS[task].classes)
     trained: list[Distribution] = []
     by_frame: dict[str, list[Distribution]] = defaultdict(list)
     by_volcano: dict[str, list[Distribution]] = defaultdict(list)
-    finished: dict[str, list[tuple[date, Distribution]]] = defaultdict(list)
+    finished: dict[str, list[tuple[Pair, Distribution]]] = defaultdict(list)
     for one in sorted(prepared.known, key=lambda one: (one.pair.secondary, one.pair.primary)):
         key = one.frame, one.pair.name
         classes = classes_of_samples(task, prepared, [key]) if one.positive else frozenset()
@@ -41,7 +41,7 @@ def make_kind_controls(task: KindTask, prepared: PreparedData) -> dict[str, Kind
             continue
         shown = np.zeros(count)
         shown[list(classes)] = 1 / len(classes)
-        finished[one.frame].append((one.pair.secondary, shown))
+        finished[one.frame].append((one.pair, shown))
         if one.in_train:
             trained.append(shown)
             by_frame[one.frame].append(shown)
@@ -55,8 +55,8 @@ def make_kind_controls(task: KindTask, prepared: PreparedData) -> dict[str, Kind
 
     def of_last(row: PredictedItem) -> Distribution:
         known = finished.get(row.frame, [])
-        end = bisect_left([day for day, _ in known], last_day(row))
-        return _mean([shown for _, shown in known[max(0, end - REMEMBERED) : end]], overall)
+        last = last_finished([pair for pair, _ in known], [Pair.parse(name) for name in row.pairs])
+        return _mean([known[place][1] for place in last], overall)
 
     return {
         "majority": lambda row: overall,

@@ -5,18 +5,16 @@ They look at no phase; it is read only to know which pixels have data, as for a 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from hephaestus_baselines.data.dataset_items import VOLCANIC, DatasetItem, KnownInterferogram
-from hephaestus_baselines.evaluation.controls import REMEMBERED
+from hephaestus_baselines.evaluation.controls import last_finished
 from hephaestus_baselines.evaluation.predictions import (
     PIXEL_SETS,
     PixelSet,
@@ -83,14 +81,12 @@ class FrameHistory:
         self._finished: dict[str, list[KnownInterferogram]] = defaultdict(list)
         for item in sorted(known, key=lambda item: (item.pair.secondary, item.pair.primary)):
             self._finished[item.frame].append(item)
-        self._days = {
-            frame: [item.pair.secondary for item in items] for frame, items in self._finished.items()
-        }
+        self._pairs = {frame: [item.pair for item in items] for frame, items in self._finished.items()}
         self.cubes = {frame: WindowReader(store) for frame, store in stores.items()}
         self._patches: dict[tuple[str, Pair], _Patch | None] = {}
         self._prior: dict[str, npt.NDArray[np.float32] | None] = {}
         #: The last map of `persistence`: the windows of an interferogram follow each other.
-        self._last: tuple[tuple[str, int], npt.NDArray[np.float32] | None] = ("", -1), None
+        self._last: tuple[tuple[str, tuple[str, ...]], npt.NDArray[np.float32] | None] = ("", ()), None
 
     def frame_prior(self, item: DatasetItem) -> npt.NDArray[np.float32] | None:
         """Return the share of the frame's training interferograms that deform at each pixel."""
@@ -101,10 +97,11 @@ class FrameHistory:
 
     def persistence(self, item: DatasetItem) -> npt.NDArray[np.float32] | None:
         """Return the share of the frame's last interferograms that deform at each pixel."""
-        end = bisect_left(self._days.get(item.frame, []), _last_day(item))
-        if self._last[0] != (item.frame, end):
-            finished = self._finished[item.frame][max(0, end - REMEMBERED) : end]
-            self._last = (item.frame, end), self._share(item.frame, finished)
+        key = item.frame, item.pairs
+        if self._last[0] != key:
+            last = last_finished(self._pairs.get(item.frame, []), [member.pair for member in item.members])
+            finished = [self._finished[item.frame][place] for place in last]
+            self._last = key, self._share(item.frame, finished)
         return self._last[1]
 
     def mask(self, item: DatasetItem) -> npt.NDArray[np.bool]:
@@ -206,7 +203,3 @@ def _read_valid(cube: WindowReader, item: DatasetItem) -> npt.NDArray[np.bool]:
     for pair in {member.pair for member in item.members}:
         valid |= cube.read("insar_difference", pair, tile.row, tile.column, phase) != 0
     return valid
-
-
-def _last_day(item: DatasetItem) -> date:
-    return max(member.pair.secondary for member in item.members)

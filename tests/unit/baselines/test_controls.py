@@ -65,6 +65,19 @@ def test_persistence_looks_at_the_last_ones_that_were_finished_before():
     assert score(row("009A")) == 0
 
 
+def test_persistence_is_not_told_the_labels_of_a_series_own_interferograms():
+    first = date(2020, 1, 1)
+    members = [Pair(first, first + timedelta(12 * step)) for step in (1, 2, 3)]
+    earlier = [Pair(first - timedelta(12 * step), first) for step in range(1, 13)]
+    history = [KnownInterferogram("001A", pair, False, False) for pair in earlier]
+    history += [KnownInterferogram("001A", pair, False, True, frozenset([WINDOW])) for pair in members]
+    score = persistence(history)
+    assert score(row("001A", tuple(pair.name for pair in members), tile=WINDOW)) == 0
+    # a later one is told all of them
+    later = row("001A", (Pair(first, first + timedelta(48)).name,), tile=WINDOW)
+    assert score(later) == len(members) / REMEMBERED
+
+
 def test_the_place_of_a_crop_gives_the_label_away_where_the_label_placed_it():
     score = place_of_crop({"001A": (1000, 1000)})
     centred, off = row("001A", tile=(484, 484, 32)), row("001A", tile=(0, 484, 32))
