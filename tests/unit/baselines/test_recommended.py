@@ -13,8 +13,9 @@ def test_recommended_is_what_a_study_should_start_from() -> None:
     assert {run.task for run in runs} == {"classification", "segmentation"}
     for run in runs:
         assert run.phase == "sin-cos"
+        assert run.looks == 2
         assert run.nodata
-        assert run.atmosphere == "difference"
+        assert run.atmosphere == "both"
         assert (run.negatives, run.tiling, run.split) == ("matched", "whole-frame", "strict-temporal")
         assert set(run.augmentations) == {"flip", "rotation", "phase-offset", "time-reversal"}
         assert run.rotation == "metric"
@@ -40,15 +41,18 @@ def test_the_small_ones_differ_in_the_recipe_alone() -> None:
             "size",
             "epochs",
             "batch_size",
-            "learning_rate",
             "weights",
             "validation_windows",
             "loss",
         ):
             assert getattr(run, name) == getattr(other, name), name
-        for name in ("phase", "nodata", "augment", "rotation", "schedule", "calibrated", "precision"):
+        for name in ("phase", "looks", "nodata", "augment", "rotation", "schedule", "calibrated", "precision"):
             assert getattr(run, name) == getattr(large, name), name
             assert getattr(other, name) == getattr(known, name), name
+        assert run.atmosphere == other.atmosphere
+        # a cosine from the double to 0 has the mean of a fixed rate
+        assert (run.schedule, other.schedule) == ("cosine", "fixed")
+        assert run.learning_rate == 2 * other.learning_rate
 
 
 def test_augmentations_beyond_the_papers_are_named_and_do_not_stand_in_all() -> None:
