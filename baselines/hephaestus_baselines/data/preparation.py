@@ -251,6 +251,12 @@ def prepare_data(
         certain = [group for group in groups if group[0].frame.id not in doubtful]
         left_out[part] = len(groups) - len(certain)
         members[part] = _evenly_spaced([group for group in certain if shaken.isdisjoint(group)], limit)
+        if not members[part] and left_out[part]:
+            raise HephaestusError(
+                f"the {part} part of the split {split} has frames with uncertain outlines alone ("
+                f"{', '.join(sorted({group[0].frame.id for group in groups}))}), which this task leaves out; "
+                "choose another split, or keep them (--set uncertain=keep)"
+            )
         if not members[part]:
             raise HephaestusError(
                 f"the {part} part of the split {split} is empty with the cubes in {where}; build further "

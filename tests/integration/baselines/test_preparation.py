@@ -107,6 +107,12 @@ def test_frames_with_uncertain_outlines_are_left_out_where_pixels_are_labels(tmp
     assert {item.frame for item in left.items["train"]} == {TRAIN[1]}
     assert left.uncertain_left_out == {"train": len(toy_cube.PAIRS) - 1, "validation": 0, "test": 0}
     assert left.split.sha256 == kept.split.sha256  # one split, so that all tasks stand in one table
+    group = tmp_path / f"{VALIDATION}.zarr" / "zarr.json"
+    metadata = json.loads(group.read_bytes())
+    metadata["attributes"]["uncertain_geometry"] = "narrow previews"
+    group.write_text(json.dumps(metadata))
+    with pytest.raises(HephaestusError, match=rf"uncertain outlines alone \({VALIDATION}\).*uncertain=keep"):
+        prepare_data(tmp_path, mixed=True, split=SPLIT, size=32, uncertain=False)
 
 
 def test_earthquakes_alone_are_left_out_where_only_volcanic_deformation_counts(tmp_path: Path) -> None:
