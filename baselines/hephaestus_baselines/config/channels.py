@@ -22,6 +22,7 @@ DATE_ROLES = ("primary", "secondary")
 ATMOSPHERE_FIELDS: tuple[str, ...] = tuple(ERA5_VARIABLE_NAMES)
 #: Names of the atmosphere channels: the three of the primary date, then those of the secondary.
 ATMOSPHERE_CHANNELS = tuple(f"{role}_date_{name}" for role in DATE_ROLES for name in ATMOSPHERE_FIELDS)
+_LARGEST_FLOAT32 = 3.4e38
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,15 @@ def channel_moments(
         if item.count and math.isfinite(item.std) and item.std > 0
     }
     return {name: _moments_for_channel(name, measured) for name in inputs.channels}
+
+
+def have_scale(moments: Mapping[str, tuple[float, float]]) -> bool:
+    """Return whether channels can be normalised by mean and deviation in 32 bit, as models compute."""
+    return all(
+        deviation > 0
+        and all(abs(value) < _LARGEST_FLOAT32 for value in (mean, 1 / deviation, mean / deviation))
+        for mean, deviation in moments.values()
+    )
 
 
 def _moments_for_channel(channel: str, measured: Mapping[str, tuple[float, float]]) -> tuple[float, float]:

@@ -25,6 +25,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hephaestus_baselines.config.channels import have_scale
 from hephaestus_baselines.config.run_config import Recipe
 from hephaestus_baselines.evaluation.result_schema import NullableFloat, RunResult, Threshold
 from hephaestus_build.core.atomic_io import hash_bytes
@@ -230,7 +231,8 @@ def read_verified_files(folder: Path) -> dict[str, bytes]:
                 raise ValueError(f"{name} is missing") from None
             except ValueError:
                 raise ValueError(f"{name} is larger than it was when the model was exported") from None
-            if hash_bytes(contents[name]) != listed[name].blake3:
+            known = listed[name]
+            if (len(contents[name]), hash_bytes(contents[name])) != (known.bytes, known.blake3):
                 raise ValueError(f"{name} is not what was exported: it was changed or is damaged")
         return contents
     finally:
@@ -292,8 +294,8 @@ def _check_consistency(model: ExportedModel) -> None:
         about.normalisation.keys() != set(recipe.inputs.channels)
     ):
         raise ValueError(f"the channels in {RECIPE_FILE} are not those of its settings")
-    if any(not deviation > 0 for _, deviation in about.normalisation.values()):
-        raise ValueError(f"{RECIPE_FILE} has a deviation that is not above 0")
+    if not have_scale(about.normalisation):
+        raise ValueError(f"{RECIPE_FILE} has a mean or deviation by which no channel can be normalised")
     if model.calibration != calibration_of(result):
         raise ValueError(f"{CALIBRATION_FILE} and {SCORES_FILE} are of different runs")
 

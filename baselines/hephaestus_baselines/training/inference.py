@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from hephaestus_baselines.config.channels import InputChannels
+from hephaestus_baselines.config.channels import InputChannels, have_scale
 from hephaestus_baselines.config.run_config import Recipe
 from hephaestus_baselines.config.tasks import TASK_SPECS, Task, require_detection
 from hephaestus_baselines.data.batch_expansion import ChannelStack, expand_batch
@@ -110,13 +110,23 @@ class TrainedModel:
         -------
         Tensor
             (B,); for segmentation (B, S, S); (B, K) of the K classes of a kind.
-        """
-        return self._predict_from_fields(expand_on_device(batch, self.device))
 
-    def _predict_from_fields(self, fields: Mapping[str, Tensor]) -> Tensor:
+        Raises
+        ------
+        HephaestusError
+            If any of them is not a number, which maps would show as no data.
+        """
         stack = ChannelStack(self.inputs, self.recipe.steps, self.moments)
         with torch.inference_mode():
-            return logits_to_probability(self.model(to_channels_last(stack(fields))), self.recipe.task)
+            inputs = to_channels_last(stack(expand_on_device(batch, self.device)))
+            probability = logits_to_probability(self.model(inputs), self.recipe.task)
+            if not bool(probability.isfinite().all()):
+                raise HephaestusError(
+                    f"{self.recipe.key}: the model returned invalid probabilities: its training diverged, or "
+                    "its weights or normalisation are damaged; take another model, or train it with a "
+                    "smaller --set learning_rate"
+                )
+            return probability
 
 
 def load_trained_model(path: Path, device: str = "auto", *, unsealed: bool = False) -> TrainedModel:
@@ -160,6 +170,8 @@ def load_trained_model(path: Path, device: str = "auto", *, unsealed: bool = Fal
     weights = model_weights(content["state_dict"])
     if set(about.moments) != set(recipe.inputs.channels) or not about.history:
         raise _misfit(path, recipe, "its channels or epochs are not those of its recipe")
+    if not have_scale(about.moments):
+        raise _misfit(path, recipe, "it has a mean or deviation by which no channel can be normalised")
     last = about.history[-1]
     return TrainedModel(
         recipe,

@@ -341,6 +341,18 @@ def test_weights_of_another_shape_type_or_number_are_refused(runs: Path, tmp_pat
         load_trained_model(path, "cpu")
 
 
+@pytest.mark.parametrize("moments", [(0.0, 0.0), (0.0, 1e-300), (1e300, 1.0), (float("nan"), 1.0)])
+def test_a_mean_or_deviation_that_normalises_nothing_is_refused(
+    moments: tuple[float, float], runs: Path, tmp_path: Path
+) -> None:
+    content = torch.load(runs / "whole" / "best.ckpt", weights_only=True)
+    known = content[METADATA_KEY]
+    changed = {**known, "moments": {**known["moments"], "dem": moments}}
+    write_checkpoint({**content, METADATA_KEY: changed}, tmp_path / "best.ckpt")
+    with pytest.raises(HephaestusError, match="by which no channel can be normalised"):
+        load_trained_model(tmp_path / "best.ckpt", "cpu")
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
 def test_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "best.ckpt")

@@ -17,6 +17,8 @@ import pytest
 import torch
 import xarray as xr
 import yaml
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
 
 from hephaestus_baselines.experiments.model_export import export_model_folder
 from hephaestus_baselines.mapping.predictor import open_checkpoint_predictor
@@ -34,7 +36,7 @@ from hephaestus_baselines.training.exported_model import (
 )
 from hephaestus_baselines.training.inference import load_trained_model
 from hephaestus_build import open_predictor
-from hephaestus_build.core.embedded_hash import parse_hashed_json
+from hephaestus_build.core.embedded_hash import add_json_hash, parse_hashed_json
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Pair
 from json_page import differences
@@ -245,6 +247,12 @@ def name_place_outside(model: Path) -> None:
     (model / MANIFEST_FILE).write_text(json.dumps(sealed))
 
 
+def state_larger_size(model: Path) -> None:
+    sealed = parse_hashed_json((model / MANIFEST_FILE).read_bytes())
+    sealed["files"][CARD_FILE]["bytes"] += 1
+    (model / MANIFEST_FILE).write_bytes(add_json_hash(encode_document(sealed)))
+
+
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
@@ -257,6 +265,7 @@ def name_place_outside(model: Path) -> None:
         (grow_weights, "model.safetensors is larger than it was"),
         (grow_manifest, "it is larger than"),
         (name_place_outside, "it has no seal"),
+        (state_larger_size, "README.md is not what was exported"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -284,6 +293,10 @@ def change_moments(document: dict) -> None:
     document["normalisation"]["dem"] = [0.0, 0.0]
 
 
+def shrink_moments(document: dict) -> None:
+    document["normalisation"]["dem"] = [0.0, 1e-300]
+
+
 def make_endless(document: dict) -> None:
     document["normalisation"]["dem"] = [1e999, 1.0]
 
@@ -302,7 +315,8 @@ def add_field(document: dict) -> None:
         (widen, "of different runs"),
         (enlarge, "recipe.size"),
         (rename_model, "of different runs"),
-        (change_moments, "a deviation that is not above 0"),
+        (change_moments, "a mean or deviation by which no channel can be normalised"),
+        (shrink_moments, "a mean or deviation by which no channel can be normalised"),
         (make_endless, "normalisation.dem.0"),
         (call_real, "of different data"),
         (add_field, "__reduce__"),
@@ -373,6 +387,25 @@ def test_weights_are_compared_with_the_recipe_before_they_are_decoded(model, cha
     assert cause in str(said.value)
     assert "\x1b" not in str(said.value)
     assert "\n" not in str(said.value)
+
+
+def without_numbers(model: Path) -> None:
+    weights = load_safetensors((model / WEIGHTS_FILE).read_bytes())
+    name = next(name for name, values in weights.items() if values.is_floating_point())
+    (model / WEIGHTS_FILE).write_bytes(
+        save_safetensors({**weights, name: torch.full_like(weights[name], torch.nan)})
+    )
+
+
+def test_a_model_whose_answers_are_no_numbers_writes_no_map(model, home, tmp_path, capsys):
+    """Such a map would say "no data" in each pixel, and stay."""
+    without_numbers(model)
+    reseal(model)
+    cube = home / "cubes" / f"{FRAME}.zarr"
+    command = ["benchmark", "predict", cube, "--model", model, "--pairs", PAIR, "--to", tmp_path / "maps"]
+    assert hephaestus(*command, "--device", "cpu") == 1
+    assert "the model returned invalid probabilities" in capsys.readouterr().err
+    assert not [*(tmp_path / "maps").rglob("*.tif")]
 
 
 def test_an_array_of_another_type_is_refused_before_memory_is_taken():
