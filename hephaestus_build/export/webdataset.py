@@ -202,10 +202,9 @@ def export_webdataset(
         listener.stage(stage, len(shards))
         written = 0
         for place, shard in enumerate(shards):
-            kept = known.get(shard.path)
-            if kept and _has_hash(folder, shard.path, kept["sha256"]):
-                offsets = tuple(int(one["offset"]) for one in kept["samples"])
-                shards[place] = replace(shard, sha256=kept["sha256"], size=kept["bytes"], offsets=offsets)
+            sha256 = known.get(shard.path)
+            if sha256 and (finished := _read_finished(folder, shard, sha256)):
+                shards[place] = finished
             else:
                 if not written:  # from here on the names of all shards are known to be of this program
                     (folder / SUMS_FILE).unlink(missing_ok=True)
@@ -223,8 +222,8 @@ def export_webdataset(
 
 def _prepare_folder(
     folder: Path, shards: Sequence[Shard], stamp: Mapping[str, Any], *, force: bool
-) -> dict[str, dict[str, Any]]:
-    """Return the finished shards of an earlier run of the same export, by path; remove those of another one.
+) -> dict[str, str]:
+    """Return the hashes of finished shards of an earlier run of the same export; remove those of another one.
 
     Raises
     ------
@@ -251,7 +250,8 @@ def _prepare_folder(
             f"{folder / foreign[0]} is of no export of this program and never replaced; move it away"
         )
     if index.get("made_from") == stamp:
-        return {path: one for path, one in entries.items() if _SHA256.fullmatch(str(one["sha256"]))}
+        hashes = {path: str(one["sha256"]) for path, one in entries.items()}
+        return {path: sha256 for path, sha256 in hashes.items() if _SHA256.fullmatch(sha256)}
     if not force:
         raise UsageError(
             f"{folder} holds an export of other content (cubes, split or options); add --force to replace it"
@@ -339,11 +339,24 @@ class _HashingStream:
         return self.stream.write(content)
 
 
-def _has_hash(folder: Path, path: str, sha256: str) -> bool:
-    """Return whether a plain file has a hash."""
+def _read_finished(folder: Path, shard: Shard, sha256: str) -> Shard | None:
+    """Return a shard as its file is; None if the file has another hash or other samples.
+
+    Of the index only the hash is taken: sizes and offsets in it may have been edited.
+    """
+    offsets: dict[str, int] = {}
     try:
-        with open_plain_file(folder, path) as (descriptor, _):
+        with open_plain_file(folder, shard.path) as (descriptor, _):
             with open(descriptor, "rb", closefd=False) as stream:
-                return hashlib.file_digest(stream, "sha256").hexdigest() == sha256
-    except OSError:
-        return False
+                if hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
+                    return None
+                size = stream.tell()
+                stream.seek(0)
+                with tarfile.open(fileobj=stream, mode="r:") as archive:
+                    for entry in archive:
+                        offsets.setdefault(entry.name.partition(".")[0], entry.offset)
+    except (OSError, tarfile.TarError):
+        return None
+    if [*offsets] != [sample.key for sample in shard.samples]:
+        return None
+    return replace(shard, sha256=sha256, size=size, offsets=tuple(offsets.values()))

@@ -171,6 +171,25 @@ def test_a_stopped_export_goes_on_and_ends_with_the_same_bytes(cube, export, tmp
     assert tree(tmp_path / "part") == tree(tmp_path / "whole")
 
 
+def test_an_index_that_was_edited_is_written_again_from_the_shards(cube, export, tmp_path):
+    folder = tmp_path / "out"
+    export(*small(cube, folder))
+    before = tree(folder)
+    for change in (
+        {"bytes": 7},
+        {"samples": []},
+        {"samples": [{"offset": "far"}]},
+        {"samples": None, "bytes": None},
+        {"sha256": 5},
+    ):
+        index = json.loads(before["index.json"])
+        index["shards"][0] |= change
+        (folder / "index.json").write_text(json.dumps(index))
+        (folder / "SHA256SUMS").write_text("")
+        assert export(*small(cube, folder))["shards"]
+        assert tree(folder) == before
+
+
 def test_nothing_of_others_is_replaced(cube, export, tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
