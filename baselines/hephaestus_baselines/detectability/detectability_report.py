@@ -168,7 +168,7 @@ def _format_places(report: DetectabilityReport, places: Sequence[InjectedPlace])
         for displacement, score in trials:
             volume = f"{place.unit_volume * displacement / 100:.8g}"
             alarm = int(score > report.threshold)
-            table.writerow([*known, volume, *shape, *seen, f"{displacement:g}", f"{score:.7g}", alarm])
+            table.writerow([*known, volume, *shape, *seen, f"{displacement:g}", repr(score), alarm])
     return stream.getvalue()
 
 

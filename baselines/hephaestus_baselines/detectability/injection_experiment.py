@@ -369,6 +369,9 @@ def _trace_thirds(
     thirds = {}
     for name, part in zip(_THIRDS, np.array_split(order, len(_THIRDS)), strict=True):
         if len(part):
-            low, high = values[part[0]], values[part[-1]]
-            thirds[f"{name}: {low:.2g}-{high:.2g} {unit}".strip()] = curve([places[index] for index in part])
+            low, high = (
+                np.format_float_positional(values[place], precision=2, fractional=False, trim="-")
+                for place in (part[0], part[-1])
+            )
+            thirds[f"{name}: {low}-{high} {unit}".strip()] = curve([places[index] for index in part])
     return thirds

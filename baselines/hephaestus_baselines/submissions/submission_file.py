@@ -10,7 +10,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -160,7 +160,9 @@ def read_submission(path: Path) -> Submission:
         read = _read_json_lines if path.suffix.lower() in _JSON_SUFFIXES else _read_csv
         header, rows = read(text)
         wanted = _wanted_columns(header)
-        return Submission(path, hash_bytes(content), header, [_parse_row(row, wanted) for row in rows])
+        return Submission(
+            path, hash_bytes(content), header, [_parse_row(row, wanted) for row in _bounded(rows)]
+        )
     except ValidationError as error:
         raise _unreadable(path, f"its header has {_first_error(error)}") from error
     except OSError as error:
@@ -311,6 +313,14 @@ def _json_object(line: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"the line {sanitize_text(line, 60)!r} is no JSON object")
     return value
+
+
+def _bounded(rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield rows; ValueError beyond the limit, as a row takes a hundred times the memory of its text."""
+    for number, row in enumerate(rows):
+        if number == _MAX_ROWS:
+            raise ValueError(f"it has more than {_MAX_ROWS} rows")
+        yield row
 
 
 def _parse_row(row: Mapping[str, Any], wanted: Sequence[str]) -> tuple[SampleKey, str, Any]:

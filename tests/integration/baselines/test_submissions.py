@@ -20,6 +20,7 @@ from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.data.window_dataset import WindowDataset
 from hephaestus_baselines.evaluation.predictions import Predictions
 from hephaestus_baselines.evaluation.result_schema import RunResult
+from hephaestus_baselines.submissions import submission_file
 from hephaestus_baselines.submissions.leaderboard import (
     entry_of_run,
     entry_of_submission,
@@ -243,6 +244,20 @@ def test_what_is_no_file_of_text_is_refused(tmp_path):
     for name in ("evil.csv", "pipe.csv", "large.csv", "deep.jsonl", "list.jsonl"):
         with pytest.raises(HephaestusError, match="is no submission that can be read"):
             read_submission(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_file_of_more_rows_than_there_can_be_is_not_read_into_memory(
+    template, tmp_path, monkeypatch, suffix
+):
+    read = read_submission(template)
+    path = tmp_path / f"all.{suffix}"
+    write_submission(path, read.header, [(key, part or "test", 0.5) for key, part, _ in read.rows])
+    monkeypatch.setattr(submission_file, "_MAX_ROWS", len(read.rows))
+    read_submission(path)
+    monkeypatch.setattr(submission_file, "_MAX_ROWS", len(read.rows) - 1)
+    with pytest.raises(HephaestusError, match=f"more than {len(read.rows) - 1} rows"):
+        read_submission(path)
 
 
 def test_another_split_and_other_labels_are_refused_with_both_hashes(template, prepared):
