@@ -24,6 +24,7 @@ class Network {
       const pair = this.nearest(event);
       if (pair) listener.choose(pair);
     });
+    this.root.addEventListener("keydown", (event) => this.step(event));
     this.chosen = null;
     new ResizeObserver(() => this.draw()).observe(root.parentElement);
   }
@@ -120,6 +121,20 @@ class Network {
   hover(pair) {
     this.trace(".hovered", pair);
     this.listener.hoverPair(pair);
+  }
+
+  /** Choose the pair before or after, by keyboard: of all pairs, those without pictures too. */
+  step(event) {
+    const ends = (pair) => `${pair.secondary} ${pair.primary}`;
+    const pairs = [...this.pairs].sort((a, b) => (ends(a) < ends(b) ? -1 : 1));
+    const [at, last] = [pairs.indexOf(this.chosen), pairs.length - 1];
+    const next = {ArrowLeft: at < 0 ? last : Math.max(at - 1, 0), ArrowRight: at < 0 ? last : Math.min(at + 1, last), Home: 0, End: last}[event.key];
+    if (next === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (pairs[next] === undefined) return;
+    this.listener.choose(pairs[next]);
+    this.listener.hoverPair(pairs[next]);
   }
 
   mark(pair) {

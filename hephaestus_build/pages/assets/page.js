@@ -110,7 +110,7 @@ function showExpert(pair) {
     root.append(element("p", {class: "quiet"}, "No expert has looked at this pair."));
     return;
   }
-  if (pair.caption) root.append(element("blockquote", {}, pair.caption));
+  if (pair.caption) root.append(element("blockquote", {dir: "auto"}, pair.caption));
   const said = [pair.deformation ? "Deformation outlined" : "No deformation outlined"];
   if (pair.phase) said.push(`phase: ${pair.phase}`);
   if (pair.confidence !== null) said.push(`confidence ${pair.confidence.toFixed(1)}`);
@@ -258,7 +258,7 @@ const KEYS = {
 };
 
 document.addEventListener("keydown", (event) => {
-  const action = KEYS[event.key];
+  const action = KEYS[event.key] || KEYS[event.key.toLowerCase()]; // with Caps Lock too
   const native = event.target.matches("select") || (event.target === slider && event.key.length > 1);
   if (!action || native || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();

@@ -251,6 +251,23 @@ def test_a_pair_without_pictures_says_where_it_comes_from(made, whole_cube, open
         assert page.locator("#provenance-note").is_visible() == (not pair.products)
 
 
+def test_all_pairs_are_reached_in_the_network_by_keyboard(whole_cube, opened, tmp_path):
+    record = read_frame_record(FRAME.id, settings_for(whole_cube))
+    page, _ = opened(written(make_frame_page(record, newest=1), tmp_path).as_uri())
+    names = page.evaluate("data.pairs.map((pair) => pair.name)")
+    page.locator("#network").focus()
+    seen = {page.evaluate("state.pair.name")}
+    for _ in names:
+        page.keyboard.press("ArrowLeft")
+        seen.add(page.evaluate("state.pair.name"))
+    assert seen == set(names)
+    page.keyboard.press("End")
+    shows(page, max(names, key=lambda name: name[::-1].split("_")[0][::-1] + name))
+    page.locator("#toggle-mask").focus()
+    page.keyboard.press("M")  # as with Caps Lock
+    assert not page.locator("#toggle-mask").is_checked()
+
+
 def test_masks_are_drawn_over_the_phase_and_can_be_switched_off(file, made, opened):
     page, _ = opened(file.as_uri())
     name = next(name for name, one in made.pictures.pairs.items() if one.mask)
@@ -387,8 +404,12 @@ def test_a_page_of_owed_products_says_what_and_why(made, opened, tmp_path):
     page.evaluate("(name) => choosePair(byName.get(name))", pair.name)
     assert "13 Jan 2020" in page.locator("#chosen").inner_text()
     assert "HTTP 503" in page.locator("#chosen #provenance").text_content()
+    page.reload()
+    page.locator("#network").press("ArrowLeft")
+    page.wait_for_function("(name) => document.body.dataset.pair === name", arg=pair.name)
+    assert page.locator("#chosen").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert len(outside(heard)) == 1
+    assert len(set(outside(heard))) == 1
 
 
 def test_words_of_strangers_run_nothing(made, opened, tmp_path):
@@ -398,3 +419,35 @@ def test_words_of_strangers_run_nothing(made, opened, tmp_path):
     assert hostile in page.locator("#expert").inner_text()
     assert page.title() != "taken"
     assert len(outside(heard)) == 1
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_long_words_make_no_page_wider_and_arabic_begins_at_the_right(made, opened, tmp_path, width):
+    word = "W" * 3000
+    product = PageProduct(
+        "phase", word, "refused", f"https://archive.invalid/{word}", detail=word, notes=(word,)
+    )
+    pair = replace(
+        made.pairs[-1],
+        annotated=True,
+        caption=word,
+        phase=word,
+        alignment=word,
+        flags={word: 1},
+        products=(product,),
+    )
+    arabic = replace(made.pairs[-2], annotated=True, caption="\u062a\u0634\u0648\u0647 <b>")
+    owed = OwedProduct(f"pair/{pair.name}", word, "unreachable", word)
+    facts = {**made.facts, "uncertain_geometry": word, "sign_convention": word}
+    volcano = replace(made.volcanoes[0], name=word)
+    pairs = (*made.pairs[:-2], arabic, pair)
+    page_of = replace(
+        made, pairs=pairs, owed=(owed,), facts=facts, volcanoes=(volcano,), credits=(word,), shown=pair.name
+    )
+    page, _ = opened(written(page_of, tmp_path).as_uri(), width)
+    page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.evaluate("(name) => choosePair(byName.get(name))", arabic.name)
+    quote = page.locator("#expert blockquote")
+    assert quote.evaluate("(one) => getComputedStyle(one).direction") == "rtl"
+    assert quote.inner_text() == arabic.caption
