@@ -29,6 +29,7 @@ from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import UsageError, wrap_unexpected_errors
 from hephaestus_build.core.progress import show_progress
 from hephaestus_build.cube.discovery import find_cube, settings_for_cube
+from hephaestus_build.cube.reading.verified_objects import choose_verification
 from hephaestus_build.cube.reading.window_reader import WindowReader
 from hephaestus_build.dataset.point_series import PointSeries, read_point_series
 
@@ -83,7 +84,7 @@ def timeseries(
     path = find_cube(target, settings)
     with wrap_unexpected_errors(target), show_progress() as listener:
         series = read_point_series(
-            WindowReader(path),
+            WindowReader(path, verify=choose_verification(path.resolve())),
             latitude,
             longitude,
             primary=primary.date() if primary else None,

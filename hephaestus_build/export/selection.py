@@ -26,6 +26,11 @@ from hephaestus_build.core.registry import describe_misnamed
 from hephaestus_build.cube.codecs.image_encoder import strip_count
 from hephaestus_build.cube.key_spaces import KeySpace
 from hephaestus_build.cube.reading.store_metadata import read_store_metadata
+from hephaestus_build.cube.reading.verified_objects import (
+    ObjectVerifier,
+    choose_verification,
+    make_object_verifier,
+)
 from hephaestus_build.cube.schema import Variable, cube_schema, describe_not_built
 from hephaestus_build.cube.storage.frame_folder import MANIFEST
 from hephaestus_build.cube.storage.manifest import MAX_RECORD_BYTES
@@ -53,6 +58,8 @@ class ExportSelection:
         Selected variables, in the schema's order.
     key_space : KeySpace
         Key space of the cube's chunks.
+    verifier : ObjectVerifier or None
+        Compares objects with the manifest, so that no damage is handed over as data; None without one.
     """
 
     store: Path
@@ -60,6 +67,7 @@ class ExportSelection:
     pairs: tuple[Pair, ...] | None
     variables: tuple[Variable, ...]
     key_space: KeySpace
+    verifier: ObjectVerifier | None = None
 
     @property
     def frame(self) -> str:
@@ -107,8 +115,20 @@ class ExportSelection:
         return hash_bytes(read_plain_file(self.store, name, MAX_RECORD_BYTES))
 
     def is_stored(self, variable: Variable, place: DimensionIndex) -> bool:
-        """Return whether any part of an image is stored, as a plain file."""
-        return any(is_plain_file(self.store, key) for key in self._chunk_keys(variable, place))
+        """Return whether any part of an image is stored, as a plain file.
+
+        Raises
+        ------
+        HephaestusError
+            If it was stored, and its files are gone.
+        """
+        keys = self._chunk_keys(variable, place)
+        if any(is_plain_file(self.store, key) for key in keys):
+            return True
+        if self.verifier is not None and is_plain_file(self.store, "zarr.json"):  # not gone as a whole
+            for key in keys:
+                self.verifier.verify_absent(key)
+        return False
 
     def hash_image(self, variable: Variable, place: DimensionIndex) -> str:
         """Return the BLAKE3 hashes of an image's strips, with commas; empty where nothing is stored."""
@@ -183,7 +203,7 @@ def open_export_selection(
     UsageError
         If a variable is not in the schema, or a pair not in the cube.
     """
-    from hephaestus_build.cube.reading.dataset import open_pinned_cube
+    from hephaestus_build.cube.reading.dataset import open_pinned_cube, resolve_published_store
 
     schema = cube_schema().variables
     for name in variables or ():
@@ -192,7 +212,8 @@ def open_export_selection(
         if images_only and not schema[name].is_georeferenced:
             raise UsageError(describe_misnamed(name, image=True))
     wanted = tuple(variable for variable in schema.values() if not variables or variable.name in variables)
-    cube = open_pinned_cube(path, chunks=None)
+    verify = choose_verification(resolve_published_store(path))
+    cube = open_pinned_cube(path, verify=verify, chunks=None)
     try:
         Frame(str(cube.attrs.get("frame")))  # it becomes a part of paths
     except UsageError as error:
@@ -207,6 +228,7 @@ def open_export_selection(
         tuple(pairs) if pairs else None,
         tuple(variable for variable in wanted if variable.name in cube),
         KeySpace.from_metadata(read_store_metadata(store).arrays["insar_difference"]),
+        make_object_verifier(store, verify),
     )
     if not source.pair_positions:
         raise HephaestusError(f"{source.frame}: no interferogram is stored, so there is nothing to export")

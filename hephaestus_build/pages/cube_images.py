@@ -90,7 +90,7 @@ def read_cube_images(cube: xr.Dataset, pairs: Collection[Pair], maps: Path) -> C
     full = read_cube_grid(cube)
     ordered = sorted(pairs, key=lambda pair: (pair.secondary, pair.primary))
     with open_pinned_cube(
-        cube.encoding["source"], group=OVERVIEW, mask_and_scale=False, chunks=None
+        cube.encoding["source"], group=OVERVIEW, mask_and_scale=False, chunks=None, verify="first"
     ) as small:
         factor = int(small.attrs["decimation"])
         columns = (small[name].values.astype("datetime64[D]").tolist() for name in ("primary", "secondary"))

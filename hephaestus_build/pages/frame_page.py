@@ -118,7 +118,9 @@ def make_frame_page(
     pictures: FramePictures | None = None
     credited: tuple[str, ...] = ()
     if record.store is not None and contents is not None:
-        with open_pinned_cube(record.store, chunks=None) as cube:
+        with open_pinned_cube(
+            record.store, chunks=None, verify="first"
+        ) as cube:  # damage is not shown as data
             images = read_cube_images(cube, wanted, record.data_dir / "predictions" / f"{record.frame}.zarr")
             small = max(_PAGE - _REST - _ROW * len(rows), _PAGE // 2)
             pictures = encode_pictures(cube, images, most or small) if images.pairs else None

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
-from hephaestus_build.core.plain_files import FileIdentity, hash_descriptor, is_real_folder
+from hephaestus_build.core.plain_files import FileIdentity, hash_descriptor, is_plain_file, is_real_folder
 from hephaestus_build.cube.key_spaces import RETIRED_CHUNK
+from hephaestus_build.cube.storage.frame_folder import MANIFEST
 from hephaestus_build.cube.storage.generations import Generation, generation_number
 from hephaestus_build.cube.validation.checksums import Damage, DamageKind, variable_of_path, with_granules
 
@@ -138,3 +139,8 @@ def make_object_verifier(store: Path, verify: VerifyMode) -> ObjectVerifier | No
     if verify != "first":
         raise UsageError(f'verify is {verify!r}; it must be None or "first"')
     return ObjectVerifier(store)
+
+
+def choose_verification(store: Path) -> VerifyMode:
+    """Return ``"first"`` where a store has a manifest to compare with, None where it has none."""
+    return "first" if is_plain_file(store, MANIFEST) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,17 @@ def test_no_data_is_no_value(cube: Path) -> None:
     corner = f"{grid().latitudes[0]},{grid().longitudes[-1]}"
     done = CliRunner().invoke(app, ["timeseries", str(cube), "--at", corner, "--all", "--json"])
     assert all(row["phase_rad"] is None for row in json.loads(done.stdout)["pairs"])
+
+
+def test_a_lost_image_is_an_error_and_not_a_gap(cube: Path, tmp_path: Path) -> None:
+    copy = tmp_path / f"{FRAME}.zarr"
+    shutil.copytree(cube.resolve(), copy)
+    for strip in [path for path in (copy / "insar_difference").iterdir() if path.name != "zarr.json"]:
+        strip.unlink()
+    done = CliRunner().invoke(app, ["timeseries", str(copy), "--at", POINT, "--csv"])
+    assert done.exit_code != 0
+    assert "insar_difference" in str(done.exception)
+    assert "is missing" in str(done.exception)
 
 
 def test_a_picture_is_written_and_named(cube: Path, tmp_path: Path) -> None:

@@ -420,8 +420,25 @@ def test_a_cube_cannot_say_where_its_export_goes(cube, tmp_path):
     metadata = json.loads((copy / "zarr.json").read_text())
     metadata["attributes"]["frame"] = "../../elsewhere"
     (copy / "zarr.json").write_text(json.dumps(metadata))
+    (copy / "manifest.json").unlink()
     with pytest.raises(HephaestusError, match="what frame"):
         open_export_selection(copy)
+
+
+@pytest.mark.parametrize("write", [export_geotiff, export_zarr_v2])
+@pytest.mark.parametrize("damage", ["a strip is missing", "an image is missing", "a bit is flipped"])
+def test_damage_is_handed_over_neither_as_data_nor_as_no_data(cube, tmp_path, write, damage):
+    copy = tmp_path / f"{FRAME}.zarr"
+    shutil.copytree(cube.resolve(), copy)
+    strips = [path for path in (copy / "insar_difference").iterdir() if path.name != "zarr.json"]
+    broken = bytearray(strips[0].read_bytes())
+    broken[-1] ^= 1
+    for strip in strips[: None if damage == "an image is missing" else 1]:
+        strip.unlink()  # not written in place: copies may share the file
+    if damage == "a bit is flipped":
+        strips[0].write_bytes(broken)
+    with pytest.raises(HephaestusError, match=r"insar_difference/\S+ is (missing|damaged).* repair"):
+        write(open_export_selection(copy), tmp_path / "out")
 
 
 # the command

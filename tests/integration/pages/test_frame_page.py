@@ -185,6 +185,22 @@ def test_a_copied_cube_has_a_page_of_what_it_holds(whole_cube, tmp_path):
     assert len(done.page.pictures.pairs) == sum(pair.status == "stored" for pair in done.page.pairs) == 7
 
 
+@pytest.mark.parametrize("damage", ["missing", "flipped"])
+@pytest.mark.parametrize("name", ["overview/primary", "overview/wrapped_phase", "dem"])
+def test_a_page_shows_no_damage_as_data(whole_cube, tmp_path, name, damage):
+    copy = tmp_path / "elsewhere.zarr"
+    shutil.copytree(store_of(whole_cube).resolve(), copy)
+    chunk = max(path for path in (copy / name).iterdir() if path.name != "zarr.json")
+    content = bytearray(chunk.read_bytes())
+    content[-1] ^= 1
+    chunk.unlink()
+    if damage == "flipped":
+        chunk.write_bytes(content)
+    word = {"missing": "is missing", "flipped": "is damaged"}[damage]
+    with pytest.raises(HephaestusError, match=f"{name}/{chunk.name} {word}.*hephaestus repair"):
+        make_frame_page(read_frame_record(copy, settings_for(tmp_path / "empty")))
+
+
 def predicted(data: Path, shape: tuple[int, int], name: str, **attributes: Any) -> np.ndarray:
     """Write a model's map of one pair in the format of the store, and return it."""
     probability = np.random.default_rng(2).random((1, *shape), np.float32)
