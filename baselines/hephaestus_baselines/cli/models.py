@@ -58,6 +58,10 @@ def predict(
     to: Annotated[
         Path | None, typer.Option(help="Folder of the maps. Default: predictions/ in the data folder.")
     ] = None,
+    alarms: Annotated[
+        Path | None,
+        typer.Option(help="CSV to write: the maps made now that reach the threshold, area, nearest volcano."),
+    ] = None,
     device: DeviceOption = "auto",
     unsealed: UnsealedOption = False,
     unchecked: UncheckedOption = False,
@@ -66,10 +70,13 @@ def predict(
 ) -> None:
     """Predict maps of the probability of deformation, as GeoTIFFs, pictures and <frame>.zarr."""
     check_extra("baselines", "the benchmark")
+    from hephaestus_baselines.mapping.map_alarms import check_alarm_table, write_alarm_table
     from hephaestus_baselines.mapping.predict_frame import PairFilter
     from hephaestus_baselines.mapping.predict_frame import predict_frame_maps as predict_frame
 
     chosen = choose_model_path(checkpoint, model)
+    if alarms:
+        check_alarm_table(alarms)
     settings = load_settings(data_dir=data_dir)
     wanted = PairFilter(tuple(Pair.parse(name) for name in pairs or ()), since.date() if since else None, new)
     cube = _find_cube_to_map(frame, settings)
@@ -84,17 +91,24 @@ def predict(
             device=device,
             unsealed=unsealed,
             unchecked=unchecked,
+            needs_threshold=alarms is not None,
             listener=listener,
         )
         for item in maps:
             written.append(item)
             if not as_json and item.geotiff:
-                out.print(f"{item.name}: highest {item.highest:.3f}  {item.geotiff}")
+                word = ", alarm" if item.alarm else ""
+                out.print(f"{item.name}: highest {item.highest:.3f}{word}  {item.geotiff}")
+    raised = [item.alarm for item in written if item.alarm]
+    if alarms:
+        write_alarm_table(alarms, raised)
     made = sum(item.geotiff is not None for item in written)
     if as_json:
         print_json({"maps": [item.to_json() for item in written]})
     else:
         err.print(f"{count_of(made, 'map')} written to {folder}, {len(written) - made} already there")
+        if alarms:
+            err.print(f"{count_of(len(raised), 'alarm')} in {alarms}")
 
 
 def detectability(

@@ -17,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from hephaestus_baselines.config.tasks import ScoringUnit
 from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
 from hephaestus_baselines.data.pinned_cubes import cube_generation_number, try_lock_folder
 from hephaestus_baselines.evaluation.result_schema import RunResult, Threshold
+from hephaestus_baselines.mapping.map_alarms import MapAlarm, find_alarm
 from hephaestus_baselines.mapping.map_store import (
     MapStore,
     ProbabilityMap,
@@ -142,6 +144,8 @@ class WrittenMap:
         None if the map already existed.
     highest : float
         Maximum probability of the map; NaN if the map already existed or has no data.
+    alarm : MapAlarm or None
+        None if the map already existed, is below the threshold of interferograms, or none is known.
     """
 
     frame: Frame
@@ -149,6 +153,7 @@ class WrittenMap:
     geotiff: Path | None = None
     picture: Path | None = None
     highest: float = float("nan")
+    alarm: MapAlarm | None = None
 
     @property
     def name(self) -> str:
@@ -165,6 +170,7 @@ class WrittenMap:
             "geotiff": self.geotiff,
             "picture": self.picture,
             "highest": self.highest,
+            "alarm": self.alarm and self.alarm.to_json(),
         }
 
 
@@ -196,6 +202,7 @@ def predict_frame_maps(
     device: str = "auto",
     unsealed: bool = False,
     unchecked: bool = False,
+    needs_threshold: bool = False,
     listener: ProgressListener | None = None,
 ) -> Iterator[WrittenMap]:
     """Write the maps of a frame to ``<folder>/<frame>.zarr``, and a GeoTIFF and a picture of each.
@@ -216,6 +223,8 @@ def predict_frame_maps(
         Whether to accept a checkpoint without a seal.
     unchecked : bool
         Whether to skip comparing cube data with the hashes that were published with it.
+    needs_threshold : bool
+        Whether it is an error if the threshold of interferograms is not known.
     listener : ProgressListener, optional
         Receives progress events.
 
@@ -237,6 +246,12 @@ def predict_frame_maps(
     wanted, listener = wanted or PairFilter(), listener or NullListener()
     trained = load_deformation_model(require_model(checkpoint), device=device, unsealed=unsealed)
     recipe = trained.recipe
+    alarm_from = read_threshold(checkpoint, recipe, "interferograms")
+    if needs_threshold and alarm_from is None:
+        raise UsageError(
+            f"no threshold of alarms is known for {checkpoint}: it stands in result.json beside it; give "
+            "best.ckpt in the folder of its finished run, or --model with an exported one"
+        )
     whole = None if unchecked else CubeIntegrityChecker(listener=listener)
     if whole and (cube / "zarr.json").is_file():
         cube = pinned_store(cube)  # check the same generation that is read below
@@ -285,7 +300,20 @@ def predict_frame_maps(
                     maps.write_map(made, publish=False)  # last: a map in the group always has its files
                     listener.advance(f"maps of {frame}")
                     highest = float(np.fmax.reduce(probability, axis=None))  # NaN if all are NaN
-                    yield WrittenMap(frame, pairs, tif, png, highest)
+                    alarm = (
+                        find_alarm(
+                            frame,
+                            pairs[-1].name,
+                            probability,
+                            grid,
+                            threshold=alarm_from.value,
+                            per_pixel=recipe.spec.per_pixel,
+                            simulated=simulated,
+                        )
+                        if alarm_from
+                        else None
+                    )
+                    yield WrittenMap(frame, pairs, tif, png, highest, alarm)
             finally:
                 maps.publish_replacements()  # replace earlier maps all at once
             yield from (WrittenMap(frame, pairs) for pairs in groups if pairs not in todo)
@@ -348,8 +376,11 @@ def _read_granules(store: Path) -> Mapping[str, Granule]:
     return Generation.from_path(store).read_inventory().granules if (store / PROVENANCE).exists() else {}
 
 
-def read_threshold(checkpoint: Path, recipe: Recipe) -> Threshold | None:
-    """Return the threshold that a run chose; None unless its result is beside the checkpoint."""
+def read_threshold(checkpoint: Path, recipe: Recipe, unit: ScoringUnit | None = None) -> Threshold | None:
+    """Return the threshold that a run chose for a unit, by default its first one.
+
+    None unless the run's result is beside the checkpoint and has the unit.
+    """
     path = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "result.json"
     if not path.is_file():
         return None
@@ -359,7 +390,8 @@ def read_threshold(checkpoint: Path, recipe: Recipe) -> Threshold | None:
         return None  # the maps do not need it; `benchmark tables` says that it is damaged
     if result.key != recipe.key:
         return None
-    return result.assessment.units[recipe.spec.units[0]].threshold
+    scored = result.assessment.units.get(unit or recipe.spec.units[0])
+    return scored.threshold if scored else None
 
 
 def describe_model(trained: TrainedModel, checkpoint: Path) -> dict[str, str | bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ import rasterio
 import xarray as xr
 
 import hephaestus_baselines.experiments.experiment_grid
+import hephaestus_baselines.mapping.predict_frame as predict_frame
 import hephaestus_baselines.reporting.run_figures
 import hephaestus_baselines.training.trainer
 from checkout import ROOT
@@ -234,6 +236,36 @@ def test_a_classifier_gives_each_tile_one_probability(home, tmp_path, capsys):
     with rasterio.open(written["geotiff"]) as dataset:
         values = dataset.read(1)
     assert 1 <= len(np.unique(values[np.isfinite(values)])) <= 4  # 70 x 80 pixels are four tiles of 64
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_alarms_are_the_maps_that_reach_the_threshold_of_the_run(home, tmp_path, capsys, monkeypatch, task):
+    best, cube = checkpoint(home, task), home / "cubes" / f"{FRAME}.zarr"
+    table, stored = tmp_path / "alarms.csv", predict_frame.read_threshold
+    where = ["--to", tmp_path / "maps", "--json", "--alarms", table, "--since", "2020-02-13"]
+
+    def alarms_from(value: float) -> dict[str, dict]:
+        def threshold(*of):
+            return stored(*of).model_copy(update={"value": value})
+
+        monkeypatch.setattr(predict_frame, "read_threshold", threshold)
+        assert hephaestus("benchmark", "predict", cube, "--checkpoint", best, *where) == 0
+        maps = json.loads(capsys.readouterr().out)["maps"]
+        alarms = {item["pair"]: item["alarm"] for item in maps if item["alarm"]}
+        rows = list(csv.DictReader(table.read_text().splitlines()))
+        assert [row["pair"] for row in rows] == sorted(alarms)
+        assert all(row["simulated"] == "true" and row["frame"] == FRAME for row in rows)
+        return alarms
+
+    scores = {pair: alarm["probability"] for pair, alarm in alarms_from(0.0).items()}
+    assert len(scores) == 4
+    middle = sorted(scores.values())[2]
+    assert alarms_from(middle).keys() == {pair for pair, score in scores.items() if score >= middle}
+    assert alarms_from(1.0) == {}
+    monkeypatch.undo()
+    shutil.copy(best, tmp_path / "best.ckpt")  # without its result
+    assert hephaestus("benchmark", "predict", cube, "--checkpoint", tmp_path / "best.ckpt", *where) == 2
+    assert "no threshold of alarms is known" in capsys.readouterr().err
 
 
 def flip(path: Path) -> None:
