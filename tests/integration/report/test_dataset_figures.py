@@ -5,16 +5,18 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
 
 from color_vision import nearest
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.report.dataset_figures import ANNOTATION_COLOURS, PART_COLOURS, plot_frame_map
 from hephaestus_build.report.map_axes import overlaps, place_labels
-from hephaestus_build.report.style import ALARM, BLUE, INK, SILVER
+from hephaestus_build.report.style import ALARM, BLUE, INK, SILVER, draw_heading
 
 
 def test_classes_can_be_told_apart_by_colour_blind_readers_and_from_the_page() -> None:
@@ -55,3 +57,18 @@ def test_labels_are_placed_apart(where: list[tuple[float, float]]) -> None:
     for place in places:
         assert not any(overlaps(place, anchor) for anchor in anchors)
         assert np.isclose(place[2] - place[0], 20)
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+@pytest.mark.parametrize("length", [1, 60, 120])
+def test_a_heading_stays_clear_of_the_badge_and_inside_the_figure(simulated, length):
+    figure = Figure((6, 2), dpi=100)
+    canvas = FigureCanvasAgg(figure)
+    name = "deeplabv3plus-tiny-single-atmosphere-both-seed-1-a234580e " * 3
+    draw_heading(figure, name[:length], simulated, mark="SIMULATED DATA")
+    canvas.draw()
+    title, *badge = (text.get_window_extent() for text in figure.texts)
+    edge = badge[0].x0 - 5 if simulated else 600 - 20
+    assert title.x1 <= edge
+    if length == 1:
+        assert figure.texts[0].get_fontsize() == 11
