@@ -137,7 +137,7 @@ class CatalogFolder:
         """
         hashes = {name: hash_bytes(content) for name, content in files.items()}
         done = CatalogWriting()
-        with translate_os_errors(f"the catalogue in {self.path}"):
+        with translate_os_errors(f"the catalogue in {self.path}", setting="--out"):
             for name, new in hashes.items():
                 known = self._find_own(name, new)
                 (done.kept if known == new else done.written).append(name)

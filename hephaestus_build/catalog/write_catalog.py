@@ -27,7 +27,7 @@ from hephaestus_build.catalog.pair_table_file import (
 from hephaestus_build.catalog.published_records import find_published, fingerprint_cube, read_cube_record
 from hephaestus_build.catalog.stac_collection import make_collection
 from hephaestus_build.catalog.stac_item import make_cube_item
-from hephaestus_build.core.atomic_io import encode_json
+from hephaestus_build.core.atomic_io import encode_json, translate_os_errors
 from hephaestus_build.core.errors import HephaestusError, wrap_unexpected_errors
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.progress import NullListener, ProgressListener
@@ -117,7 +117,7 @@ def write_catalog(
     """
     home = settings.for_frame(frames[0])
     check_export_target(cubes_dir_for(home, frames[0]) / f"{frames[0]}.zarr", folder)
-    with exclusive_lock(folder):
+    with translate_os_errors(f"the catalogue in {folder}", setting="--out"), exclusive_lock(folder):
         target = CatalogFolder(folder, simulated=home.is_simulated)
         places = _Places(folder, home, base)
         rows = _read_rows(target)

@@ -107,11 +107,12 @@ def report(
             print_json({"pictures": [], "figures": drawn, "pages": []})
         return
     pictures, failed = [], False
+    setting = "--out" if folder else "HEPHAESTUS_DATA_DIR"
     for cube in cubes:
         home = folder or settings_for_cube(cube, settings).data_dir / "quicklooks"
         try:
             with wrap_unexpected_errors(cube.stem):
-                done = write_quicklook(cube, home, pair)
+                done = write_quicklook(cube, home, pair, setting=setting)
         except HephaestusError as error:
             if len(cubes) == 1:
                 raise
@@ -211,7 +212,7 @@ def _draw_figure(
     def write(name: str, content: bytes, frames_and_pairs: Iterable[tuple[str, Pair]]) -> None:
         frames, pairs = zip(*frames_and_pairs, strict=True)
         path = folder / f"{name}.png"
-        with translate_os_errors(f"figure {path}"):
+        with translate_os_errors(f"figure {path}", setting="--out"):
             write_atomic(path, content)
         drawn.append(
             {

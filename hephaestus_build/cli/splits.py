@@ -474,7 +474,7 @@ def figures(
     paths = []
     for name, figure in pictures.items():
         path = to / f"{name}.png"
-        with translate_os_errors(f"figure {path}"):
+        with translate_os_errors(f"figure {path}", setting="--to"):
             write_atomic(path, draw.encode_png(figure))
         paths.append(str(path))
     if as_json:

@@ -127,7 +127,7 @@ def _write_picture(series: PointSeries, folder: Path) -> Path:
     pairs = f"{series.primary:%Y%m%d}" if series.primary else "all"
     place = f"{series.latitude:.4f}_{series.longitude:.4f}"
     path = folder / f"{series.frame}_at_{place}_{pairs}.png"
-    with translate_os_errors(f"picture {path}"):
+    with translate_os_errors(f"picture {path}", setting="--out or HEPHAESTUS_DATA_DIR"):
         write_atomic(path, encode_point_series(series))
     return path
 

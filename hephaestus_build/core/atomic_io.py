@@ -51,13 +51,15 @@ _FOLDER_ATTEMPTS = 20
 
 
 @contextmanager
-def translate_os_errors(what: str) -> Iterator[None]:
+def translate_os_errors(what: str, *, setting: str = "HEPHAESTUS_DATA_DIR") -> Iterator[None]:
     """Convert operating system errors to a :class:`HephaestusError` that says what to do.
 
     Parameters
     ----------
     what : str
         The failed operation, such as ``124D_04854_171313: publishing the cube``.
+    setting : str
+        Setting or option that names the folder.
 
     Raises
     ------
@@ -68,7 +70,7 @@ def translate_os_errors(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise HephaestusError(
-            f"{what}: {describe_os_error(error, 'HEPHAESTUS_DATA_DIR')}; what was published stays as it was, "
+            f"{what}: {describe_os_error(error, setting)}; what was published stays as it was, "
             f"and the same command goes on from here ({error.filename or error.strerror or error})"
         ) from error
 
@@ -81,7 +83,7 @@ def describe_os_error(error: OSError, setting: str) -> str:
     error : OSError
         What the operating system answered.
     setting : str
-        Environment variable that names the folder, such as ``HEPHAESTUS_DATA_DIR``.
+        Setting or option that names the folder, such as ``HEPHAESTUS_DATA_DIR``.
     """
     advice = _ADVICE.get(error.errno or 0, "")
     return advice.format(setting=setting) or f"{error.strerror or error}: check the disk"

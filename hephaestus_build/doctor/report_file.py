@@ -73,7 +73,7 @@ def write_report_file(
             member = tarfile.TarInfo(f"hephaestus-report/{name}")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    with translate_os_errors(f"writing {path}"):
+    with translate_os_errors(f"writing {path}", setting="--report"):
         write_atomic(path, packed.getvalue())
 
 

@@ -161,7 +161,10 @@ def write_layers(
         raise UsageError(f"{source.frame}: nothing of what is wanted is an image on the frame's grid")
     target = folder / source.frame
     check_export_target(source.store, target)
-    with translate_os_errors(f"{source.frame}: exporting to {target}"), exclusive_lock(target):
+    with (
+        translate_os_errors(f"{source.frame}: exporting to {target}", setting="--out"),
+        exclusive_lock(target),
+    ):
         for layer in layers:
             check_no_links(folder, layer.path)
         remove_unfinished_files(target)
@@ -196,7 +199,7 @@ def _write_companions(
     written[target / f"{source.frame}.qgs"] = project_xml(
         source.frame, by_variable, grid, source.is_simulated
     )
-    with translate_os_errors(f"{source.frame}: exporting to {target}"):
+    with translate_os_errors(f"{source.frame}: exporting to {target}", setting="--out"):
         return tuple(path for path, text in written.items() if not write_sealed(path, add_xml_hash(text)))
 
 

@@ -95,7 +95,7 @@ def export_licsbas(
     whole = slice(None), slice(None)
     files = write_layers(source, layers, folder, whole, force=force, threads=threads, listener=listener)
     geoc = files.folder / "GEOC"
-    with translate_os_errors(f"{source.frame}: exporting to {geoc}"):
+    with translate_os_errors(f"{source.frame}: exporting to {geoc}", setting="--out"):
         if "center_time" in source.cube.attrs:  # COMET's version stops at a file without it
             write_atomic(geoc / "metadata.txt", metadata_text(source.cube.attrs).encode())
         if baselines is not None:

@@ -134,7 +134,10 @@ def export_mintpy(
     template = f"{source.frame}/{source.frame}.txt"
     target = folder / source.frame
     check_export_target(source.store, target)
-    with translate_os_errors(f"{source.frame}: exporting to {target}"), exclusive_lock(target):
+    with (
+        translate_os_errors(f"{source.frame}: exporting to {target}", setting="--out"),
+        exclusive_lock(target),
+    ):
         for path in (*files, template):
             check_no_links(folder, path)
         remove_unfinished_files(target)

@@ -195,7 +195,7 @@ def export_webdataset(
     simulated = any(source.is_simulated for source in sources.values())
     for source in sources.values():
         check_export_target(source.store, folder)
-    with translate_os_errors(f"exporting to {folder}"), exclusive_lock(folder):
+    with translate_os_errors(f"exporting to {folder}", setting="--out"), exclusive_lock(folder):
         known = _prepare_folder(folder, shards, stamp, force=force)
         remove_unfinished_files(folder)
         stage = f"shards of {len(sources)} frames" if len(sources) > 1 else f"{next(iter(sources))} to shards"

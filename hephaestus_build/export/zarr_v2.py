@@ -89,7 +89,10 @@ def export_zarr_v2(
     target = folder / f"{source.frame}.zarr"
     draft = folder / f".{target.name}.partial"
     check_export_target(source.store, target)
-    with translate_os_errors(f"{source.frame}: exporting to {target}"), exclusive_lock(target):
+    with (
+        translate_os_errors(f"{source.frame}: exporting to {target}", setting="--out"),
+        exclusive_lock(target),
+    ):
         stamp = _make_stamp(source)
         if target.exists():
             made_from = _read_stamp(target)

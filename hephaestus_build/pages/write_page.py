@@ -67,6 +67,7 @@ def write_frame_page(
     page = make_frame_page(record, newest=newest, pair=pair)
     content = render_frame_page(page).encode()
     path = (folder or record.data_dir / "pages") / f"{record.frame}.html"
-    with translate_os_errors(f"{record.frame}: writing its page"):
+    setting = "--out" if folder else "HEPHAESTUS_DATA_DIR"
+    with translate_os_errors(f"{record.frame}: writing its page", setting=setting):
         write_atomic(path, content)
     return WrittenPage(path, page, len(content))

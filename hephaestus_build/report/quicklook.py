@@ -98,7 +98,12 @@ class Quicklook:
 
 
 def write_quicklook(
-    cube: str | Path, folder: Path, pair: Pair | str | None = None, *, keep: bool = False
+    cube: str | Path,
+    folder: Path,
+    pair: Pair | str | None = None,
+    *,
+    keep: bool = False,
+    setting: str = "HEPHAESTUS_DATA_DIR",
 ) -> Quicklook:
     """Draw the quicklook of one pair of a cube, and write it to a PNG file of its own atomically.
 
@@ -112,6 +117,8 @@ def write_quicklook(
         See :func:`draw_quicklook`.
     keep : bool
         Whether to leave a picture of the same pair that is there already.
+    setting : str
+        Setting or option that names the folder, for messages.
 
     Raises
     ------
@@ -136,7 +143,7 @@ def write_quicklook(
         about["Comment"] = "simulated data"
     with suppress_glyph_warnings():
         figure.savefig(buffer, format="png", dpi=_DPI, metadata=about, pil_kwargs={"compress_level": 4})
-    with translate_os_errors(f"{view.frame}: writing its picture"):
+    with translate_os_errors(f"{view.frame}: writing its picture", setting=setting):
         write_atomic(done.path, buffer.getvalue())
     return done
 

@@ -139,7 +139,7 @@ def write_detectability(
         "detectability.csv": _format_places(report, places).encode(),
         "detectability.png": picture.getvalue(),
     }
-    with translate_os_errors(f"{report.model}: writing {folder}"):
+    with translate_os_errors(f"{report.model}: writing {folder}", setting="--to"):
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             write_atomic(folder / name, content)

@@ -67,7 +67,7 @@ def export_model_folder(run: Path, target: Path, *, license_id: str = "mit") -> 
             f"--license {sanitize_text(license_id, 60)!r}: give an identifier such as mit or cc-by-4.0"
         )
     contents = make_model_files(run.parent if run.is_file() else run, license_id=license_id)
-    with translate_os_errors(f"writing {target}"), exclusive_lock(target):
+    with translate_os_errors(f"writing {target}", setting="--out"), exclusive_lock(target):
         _check_target(target)
         for name in list_names(target.parent):
             if re.fullmatch(rf"\.{re.escape(target.name)}\.[0-9a-f]{{12}}", name):

@@ -319,7 +319,7 @@ def write_leaderboard(folder: Path, tables: Sequence[Sequence[LeaderboardEntry]]
         "leaderboard.csv": render_leaderboard_csv(tables),
         "leaderboard.json": document.model_dump_json(indent=1) + "\n",
     }
-    with translate_os_errors(f"leaderboard: writing into {folder}"):
+    with translate_os_errors(f"leaderboard: writing into {folder}", setting="--to"):
         for name, text in contents.items():
             write_atomic(folder / name, text.encode())
     return [folder / name for name in contents]

@@ -242,7 +242,7 @@ class MapWriter:
 @contextmanager
 def _open_map_writer(target: Path, prepared: PreparedData) -> Iterator[MapWriter]:
     """Open a writer of maps, which take their name `target` when all are there."""
-    with translate_os_errors(f"writing {target}"):
+    with translate_os_errors(f"writing {target}", setting="--out"):
         target.parent.mkdir(parents=True, exist_ok=True)
         for name in list_names(target.parent):
             if re.fullmatch(rf"\.{re.escape(target.name)}\.[0-9a-f]{{12}}", name):

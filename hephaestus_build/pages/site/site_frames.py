@@ -125,7 +125,10 @@ def _write_frame(
     digest = folder.digest_of(frame.id, key, lambda one: frame_files(frame.id, one))
     if digest is None:
         try:
-            with wrap_unexpected_errors(frame), translate_os_errors(f"{frame}: writing its page"):
+            with (
+                wrap_unexpected_errors(frame),
+                translate_os_errors(f"{frame}: writing its page", setting="--out"),
+            ):
                 digest = _make_page(frame, home, folder, newest, full)
             folder.keep_digest(frame.id, key, digest)
             done.made.append(frame.id)

@@ -131,7 +131,7 @@ def write_site(
     """
     home = settings.for_frame(frames[0])
     check_export_target(cubes_dir_for(home, frames[0]) / f"{frames[0]}.zarr", folder)
-    with translate_os_errors(f"the site in {folder}"), exclusive_lock(folder / "site"):
+    with translate_os_errors(f"the site in {folder}", setting="--out"), exclusive_lock(folder / "site"):
         target = SiteFolder(folder, simulated=home.is_simulated)
         target.remove_unfinished()
         files, left_out = _full_resolution_files(home, cubes) if full_resolution else ({}, "")

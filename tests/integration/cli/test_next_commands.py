@@ -90,3 +90,25 @@ def test_results_and_notices_and_the_log_are_completed(hephaestus: Command, fold
         assert f"`hephaestus build FRAME {' '.join(options)}`" in said
     stop_logging_to_file()
     assert f"`hephaestus build FRAME --simulated --data-dir '{folder}'`" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("report", "CUBE"),
+        ("report", "CUBE", "--html"),
+        ("export", "CUBE", "--to", "geotiff"),
+        ("export", "CUBE", "--to", "zarr2"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_named_with_its_own_option(
+    hephaestus: Command, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    cube = str(toy_cube(tmp_path / "cubes"))
+    (tmp_path / "file").write_text("not a folder")
+    where = [cube if word == "CUBE" else word for word in words]
+    code, _, err = hephaestus(*where, "--out", str(tmp_path / "file" / "out"))
+    assert code == 1
+    assert "set --out" in err
+    assert str(tmp_path / "file") in err
+    assert (tmp_path / "file").read_text() == "not a folder"
