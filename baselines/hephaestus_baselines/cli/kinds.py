@@ -128,7 +128,8 @@ def _open_recipe(
     """Return windows and channels, and the network of a checkpoint."""
     from hephaestus_baselines.config.run_config import read_preset
 
-    (known, *_) = read_preset("probes").make_recipes(**({"model": encoder} if encoder else {}), **changes)
+    recipes = read_preset("probes").make_recipes(**({"model": encoder} if encoder else {}), **changes)
+    known = next(recipe for recipe in recipes if not recipe.control)  # controls see no phase
     if checkpoint is None:
         return known, None
     from hephaestus_baselines.probes.frozen_encoder import encoder_of_trained
