@@ -6,6 +6,8 @@ import math
 from typing import NamedTuple
 
 _EARTH_RADIUS_KM = 6371.0
+#: Length of a degree of latitude, rounded.
+KM_PER_DEGREE = 111.2
 
 
 class Bounds(NamedTuple):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from hephaestus_build.core.bounds import Bounds, great_circle_km
+from hephaestus_build.core.bounds import KM_PER_DEGREE, Bounds, great_circle_km
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import FRAME_ID_HELP, LAST_TRACK, Frame
 from hephaestus_build.core.registry import PublishedFrame, published_frames
@@ -29,7 +29,6 @@ NEAREST = 5
 _BURST_KM = 19.9
 _SWATHS_KM = {1: 85.0, 2: 165.0, 3: 244.0}
 _TILT = math.radians(12.0)  # angle between the orbit and the meridians
-_KM_PER_DEGREE = 111.2
 # Sentinel-1's orbit: inclination, and 175 orbits in twelve days. Tracks count from an ascending node near
 # Greenwich; the middle of the swath lies to the right of the flight. The two longitudes are fitted to the 38
 # published frames.
@@ -146,8 +145,8 @@ def approximate_extent(frame: Frame, latitude: float) -> tuple[float, float] | N
         return None
     along = max(bursts) * _BURST_KM
     across = _SWATHS_KM[sum(count > 0 for count in bursts)]
-    height = (along * math.cos(_TILT) + across * math.sin(_TILT)) / _KM_PER_DEGREE
-    width = (across * math.cos(_TILT) + along * math.sin(_TILT)) / _KM_PER_DEGREE
+    height = (along * math.cos(_TILT) + across * math.sin(_TILT)) / KM_PER_DEGREE
+    width = (across * math.cos(_TILT) + along * math.sin(_TILT)) / KM_PER_DEGREE
     return height, width / math.cos(math.radians(latitude))
 
 

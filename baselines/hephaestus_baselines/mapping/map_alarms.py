@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hephaestus_baselines.evaluation.predictions import ALARM_PIXELS, PROBABILITY_BINS
+from hephaestus_baselines.evaluation.predictions import count_pixel_histograms, item_probability
 from hephaestus_build.core.atomic_io import write_atomic
-from hephaestus_build.core.bounds import Bounds
+from hephaestus_build.core.bounds import KM_PER_DEGREE, Bounds
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.volcanoes import nearest_volcano, volcanoes_of_frame
-
-_KM_PER_DEGREE = 111.2
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class MapAlarm:
     frame, pair : str
         Frame and pair; of a series its last one.
     probability : float
-        Of the interferogram: the highest that :data:`ALARM_PIXELS` pixels of a segmentation reach, or the
+        Of the interferogram: the highest that 100 pixels of a segmentation reach, or the
         highest window of a classification.
     threshold : float
         That of interferograms, which the run chose on validation.
@@ -93,18 +91,13 @@ def find_alarm(
     simulated : bool
         Whether the interferogram is simulated.
     """
-    seen = probability[np.isfinite(probability)]
-    if not seen.size:
+    if not np.isfinite(probability).any():
         return None
-    # as runs are scored: single pixels are noise, and probabilities are counted in bins
-    place = seen.size - min(ALARM_PIXELS, seen.size) if per_pixel else seen.size - 1
-    reached = float(np.partition(seen, place)[place])
-    if per_pixel:
-        reached = min(int(reached * PROBABILITY_BINS), PROBABILITY_BINS - 1) / PROBABILITY_BINS
+    reached = _segmentation_score(probability) if per_pixel else float(np.nanmax(probability))
     if reached < threshold:
         return None
     rows = np.count_nonzero(probability >= threshold, axis=1)
-    pixel = _KM_PER_DEGREE**2 * grid.dx * grid.dy * np.cos(np.radians(grid.latitudes))
+    pixel = KM_PER_DEGREE**2 * grid.dx * grid.dy * np.cos(np.radians(grid.latitudes))
     row, column = np.unravel_index(int(np.nanargmax(probability)), probability.shape)
     latitude, longitude = float(grid.latitudes[row]), float(grid.longitudes[column])
     known = volcanoes_of_frame(frame, Bounds(*grid.bounds))
@@ -121,6 +114,14 @@ def find_alarm(
         round(nearest.distance_km(latitude, longitude), 2) if nearest else None,
         simulated,
     )
+
+
+def _segmentation_score(probability: npt.NDArray[np.float32]) -> float:
+    """Return the score that a run has for a map as a single item."""
+    data = np.isfinite(probability)[np.newaxis]
+    known = np.where(data, probability, 0)
+    pixels = count_pixel_histograms(known, np.zeros(data.shape, np.uint8), np.ones_like(data), data)
+    return float(item_probability(pixels["data"])[0])
 
 
 def check_alarm_table(path: Path) -> None:

@@ -38,6 +38,8 @@ def test_a_segmentation_has_the_score_of_its_run(seed, holes):
         assert found is None
     else:
         assert found.probability == expected
+        hundredth = np.sort(seen)[-min(100, seen.size)]
+        assert found.probability <= hundredth < found.probability + 1 / PROBABILITY_BINS
         assert alarm_of(values, threshold=np.nextafter(expected, 1)) is None
 
 
