@@ -484,6 +484,22 @@ def test_a_run_is_skipped_where_a_command_builds_and_no_failure_is_recorded(pref
     assert not any('"error"' in run for run in runs)
 
 
+def test_a_limit_of_none_at_all_fails_with_one_line(prefect, data):
+    """Before the tests that renew limits: Prefect's client remembers for a while that it has seen none."""
+    with get_client(sync_client=True) as client:
+        create_missing_limits()
+        limit = client.read_global_concurrency_limit_by_name("tag:licsar").limit
+        client.create_concurrency_limit("licsar", 0)
+        try:
+            state = build_frame(ORDINARY, limit=1, data_dir=data, return_state=True)
+        finally:
+            client.create_concurrency_limit("licsar", limit)
+    assert state.is_failed()
+    assert state.message.startswith("no task may begin")
+    assert "`prefect concurrency-limit create licsar 2`" in state.message
+    assert "\n" not in state.message
+
+
 @pytest.fixture
 def one_slot(prefect, monkeypatch):
     """A limit of one task at once, for which a run waits without patience."""
@@ -519,21 +535,6 @@ def test_a_run_that_waits_for_a_slot_that_no_task_holds_says_how_to_free_it(one_
             renew_limits()
     assert waiting.result().name == "Completed"
     assert "`prefect concurrency-limit delete licsar` and `prefect concurrency-limit create licsar 1`" in said
-
-
-def test_a_limit_of_none_at_all_fails_with_one_line(prefect, data):
-    with get_client(sync_client=True) as client:
-        create_missing_limits()
-        limit = client.read_global_concurrency_limit_by_name("tag:licsar").limit
-        client.create_concurrency_limit("licsar", 0)
-        try:
-            state = build_frame(ORDINARY, limit=1, data_dir=data, return_state=True)
-        finally:
-            client.create_concurrency_limit("licsar", limit)
-    assert state.is_failed()
-    assert state.message.startswith("no task may begin")
-    assert "`prefect concurrency-limit create licsar 2`" in state.message
-    assert "\n" not in state.message
 
 
 @pytest.mark.parametrize(
