@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fuzzing import Reader, fuzz, mutations
+from hephaestus_build.sources.licsar import geotiff
 from hephaestus_build.sources.licsar.geotiff import CorruptRaster, read_phase
 from hephaestus_build.sources.licsar.portal import _read_preview
 from hephaestus_build.sources.licsar.tiff_directory import (
@@ -152,21 +156,22 @@ def test_the_largest_raster_that_is_let_in_stays_within_its_memory(tmp_path):
         assert "no LiCSAR frame" in reader(bomb(tmp_path, 8, 8256))
 
 
-def test_rasters_that_are_large_are_unpacked_one_at_a_time(tmp_path):
-    """Two readers at once need no more memory than their pixels and the working memory of one."""
-    with Reader(f"{__file__}:read_four", memory=2 * MEMORY, seconds=120) as reader:
-        assert reader(bomb(tmp_path, 8, 4224)) == "read"
+@pytest.mark.parametrize(("limit", "together"), [(0, False), (1 << 30, True)])
+def test_only_rasters_that_are_large_are_unpacked_one_at_a_time(tmp_path, monkeypatch, limit, together):
+    path = tmp_path / "small.tif"
+    path.write_bytes(small())
+    decode, both, met = geotiff._decode_pixels, threading.Barrier(2), []
 
+    def wait_for_the_other(*band):
+        with suppress(threading.BrokenBarrierError):
+            met.append(both.wait(30 if together else 0.3))
+        return decode(*band)
 
-def read_four(path: Path) -> None:
-    """Read one raster in four threads."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from hephaestus_build.sources.licsar.geotiff import read_height
-
-    with ThreadPoolExecutor(4) as pool:
-        for raster in pool.map(read_height, [path] * 4):
-            assert raster.values.shape == (4224, 4224)
+    monkeypatch.setattr(geotiff, "_decode_pixels", wait_for_the_other)
+    monkeypatch.setattr(geotiff, "_LARGE_BYTES", limit)
+    with ThreadPoolExecutor(2) as pool:
+        assert [len(raster.values) for raster in pool.map(geotiff.read_height, [path] * 2)] == [4, 4]
+    assert bool(met) is together
 
 
 def png(width: int = 19, height: int = 14) -> bytes:
