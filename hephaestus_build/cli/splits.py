@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -28,11 +28,12 @@ from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.dataset.coverage import (
     Coverage,
     CoverageCounts,
+    find_earthquakes_alone,
     summarize_coverage,
     visible_from_annotations,
     visible_in_cubes,
 )
-from hephaestus_build.dataset.deformation_events import find_events
+from hephaestus_build.dataset.deformation_events import DeformationEvent, find_events
 from hephaestus_build.dataset.published_counts import PUBLISHED_TABLE_2, compare_table_2
 from hephaestus_build.dataset.samples import (
     SERIES_LENGTH,
@@ -174,6 +175,9 @@ def show_coverage(
         str, typer.Option(help=f"Placement of the windows: {', '.join(TILING_MODES)}.")
     ] = DEFAULT_TILING,
     size: Annotated[int, typer.Option(min=1, max=8192, help="Rows and columns of a window.")] = TILE_SIZE,
+    positives: Annotated[
+        Literal["any", "volcanic"], typer.Option(help="Deformation that counts: any, or volcanic.")
+    ] = "any",
     archive: ArchiveOption = None,
     cubes: CubesOption = None,
     simulated: SimulatedOption = False,
@@ -187,23 +191,27 @@ def show_coverage(
     """
     mode = parse_tiling(tiling)
     rule = split_rule(name)
+    volcanic = positives == "volcanic"
+    events: list[DeformationEvent] = []
     if cubes or simulated:
         samples, source = read_selected_samples(None, cubes, simulated=simulated, mixed=mixed)
         split = make_split(rule, samples, source=source)
         taken = select_cubes(load_command_settings(simulated), cubes or (), mixed=mixed)
         stores = {path.stem: path.resolve() for path in taken.stores}
-        found = summarize_coverage(split, mode, size, visible_in_cubes(split.all_samples, stores, mode, size))
+        visible = visible_in_cubes(split.all_samples, stores, mode, size, volcanic_only=volcanic)
     else:
         annotations = _read_annotations_of_kind(archive, mixed)
         split = make_split(
             rule, samples_from_annotations(annotations), source={"annotations": annotations.sha256}
         )
-        visible = visible_from_annotations(split.all_samples, annotations, mode, size)
-        found = summarize_coverage(split, mode, size, visible, events=find_events(annotations))
+        visible = visible_from_annotations(split.all_samples, annotations, mode, size, volcanic_only=volcanic)
+        events = [event for event in find_events(annotations) if not (volcanic and event.is_earthquake)]
+    shaken = find_earthquakes_alone(visible) if volcanic else frozenset()
+    found = summarize_coverage(split, mode, size, visible, events=events, leave_out=shaken)
     if as_json:
-        print_json(found.to_json())
+        print_json({**found.to_json(), "deformation": positives})
     else:
-        _print_coverage(found)
+        _print_coverage(found, "; without earthquakes" if volcanic else "")
 
 
 def parse_tiling(text: str) -> TilingMode:
@@ -377,8 +385,8 @@ def _print_counts(counts: dict[str, Any], published: Any) -> None:
     print_table(("part", *numbers), rows, numbers=numbers)
 
 
-def _print_coverage(found: Coverage) -> None:
-    mark = "; simulated" if found.split.is_simulated else ""
+def _print_coverage(found: Coverage, mark: str) -> None:
+    mark += "; simulated" if found.split.is_simulated else ""
     out.print(
         f"{found.split.name}  {found.split.sha256[:12]}  {found.tiling} windows of {found.size} pixels{mark}"
     )

@@ -21,9 +21,15 @@ from hephaestus_build.dataset.deformation_events import DeformationEvent, implie
 from hephaestus_build.dataset.samples import Sample
 from hephaestus_build.dataset.splits import PARTS, Split, SplitPart
 from hephaestus_build.dataset.tiling import TILE_SIZE, Tile, TilingMode, choose_tiles
-from hephaestus_build.processing.mask_rasterization import default_preview_geometry, rasterize_annotation
+from hephaestus_build.processing.mask_rasterization import (
+    DEFORMATION_CODES,
+    default_preview_geometry,
+    rasterize_annotation,
+)
 from hephaestus_build.sources.annotations.record import Annotation
 
+#: Code of volcanic deformation in ``deformation_mask``; the other one is that of earthquakes.
+VOLCANIC = DEFORMATION_CODES["volcanic"]
 #: Fraction of the positives of validation and of test below which no table is made unless it is asked for.
 SUFFICIENT_COVERAGE = 0.9
 
@@ -261,11 +267,29 @@ def summarize_coverage(
     return Coverage(split, tiling, size, parts)
 
 
+def keep_deformation(mask: npt.NDArray[np.uint8], *, volcanic_only: bool) -> npt.NDArray[np.uint8]:
+    """Return a ``deformation_mask`` without earthquakes, or as it is if they count."""
+    return np.where(mask == VOLCANIC, mask, 0) if volcanic_only else mask
+
+
+def find_earthquakes_alone(visible: Mapping[Sample, VisibleDeformation]) -> frozenset[Sample]:
+    """Return the positives that show an earthquake and no other deformation.
+
+    Parameters
+    ----------
+    visible : mapping of Sample to VisibleDeformation
+        Volcanic deformation of positives.
+    """
+    return frozenset(sample for sample, found in visible.items() if not found.pixels)
+
+
 def visible_from_annotations(
     samples: Iterable[Sample],
     annotations: Iterable[Annotation],
     tiling: TilingMode,
     size: int = TILE_SIZE,
+    *,
+    volcanic_only: bool = False,
 ) -> dict[Sample, VisibleDeformation]:
     """Return what the windows of a tiling show of positive samples, from the annotations alone.
 
@@ -282,6 +306,8 @@ def visible_from_annotations(
         Mode of the tiling.
     size : int
         Rows and columns of a window.
+    volcanic_only : bool
+        Whether pixels of earthquakes are no deformation.
 
     Notes
     -----
@@ -296,16 +322,22 @@ def visible_from_annotations(
         if grid is None or annotation is None:
             continue
         masks = rasterize_annotation(annotation, default_preview_geometry(sample.frame, grid), grid)
+        shown = keep_deformation(masks.deformation, volcanic_only=volcanic_only)
         whole = None
         if tiling == "label-centred":
-            whole = masks.paste(masks.deformation, np.zeros(grid.shape, np.uint8))
+            whole = masks.paste(shown, np.zeros(grid.shape, np.uint8))
         tiles = choose_tiles(tiling, sample, grid, size, mask=whole).tiles
-        found[sample] = count_visible(masks.deformation > 0, tiles, row=masks.row, column=masks.column)
+        found[sample] = count_visible(shown > 0, tiles, row=masks.row, column=masks.column)
     return found
 
 
 def visible_in_cubes(
-    samples: Iterable[Sample], stores: Mapping[str, Path], tiling: TilingMode, size: int = TILE_SIZE
+    samples: Iterable[Sample],
+    stores: Mapping[str, Path],
+    tiling: TilingMode,
+    size: int = TILE_SIZE,
+    *,
+    volcanic_only: bool = False,
 ) -> dict[Sample, VisibleDeformation]:
     """Return what the windows of a tiling show of positive samples, from the masks of cubes.
 
@@ -319,6 +351,8 @@ def visible_in_cubes(
         Mode of the tiling.
     size : int
         Rows and columns of a window.
+    volcanic_only : bool
+        Whether pixels of earthquakes are no deformation.
 
     Raises
     ------
@@ -331,6 +365,7 @@ def visible_in_cubes(
         if not sample.positive or (cube := cubes.get(sample.frame.id)) is None:
             continue
         mask = cube.read_union("deformation_mask", [sample.pair])
+        mask = keep_deformation(mask, volcanic_only=volcanic_only)
         found[sample] = count_visible(
             mask > 0, choose_tiles(tiling, sample, cube.grid, size, mask=mask).tiles
         )

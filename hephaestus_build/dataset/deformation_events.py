@@ -55,6 +55,11 @@ class DeformationEvent:
     activities: Mapping[str, int]
     location: tuple[float, float] | None
 
+    @property
+    def is_earthquake(self) -> bool:
+        """Whether all of its areas are of earthquakes."""
+        return set(self.activities) == {"Earthquake"}
+
 
 def implied_grid(frame: Frame) -> Grid | None:
     """Return the grid of a published frame that is inferred from its annotations; None for other frames.

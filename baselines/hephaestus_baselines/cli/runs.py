@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,6 +48,7 @@ from hephaestus_build.core.settings import load_settings, local_path
 from hephaestus_build.core.terminal import sanitize_lines
 
 if TYPE_CHECKING:
+    from hephaestus_baselines.config.run_config import Recipe
     from hephaestus_baselines.experiments.cost_estimate import CostEstimate
     from hephaestus_baselines.experiments.experiment_grid import ExperimentGrid, RunOutcome
 
@@ -250,7 +251,9 @@ def _open_experiment_grid(
         changes["weights"] = local_path("--weights", weights)
     if batch:
         changes["batch_size"] = parse_batch(batch)
-    chosen.make_recipes(**changes)  # reports wrong options before cubes are built
+    recipes = chosen.make_recipes(**changes)  # reports wrong options before cubes are built
+    if not results_alone:
+        _require_known_models(recipes)
     settings = load_settings(data_dir=data_dir)
     home = settings.for_simulated() if simulated else settings
     folder = f"results-{world}" if world else "results"
@@ -271,6 +274,19 @@ def _open_experiment_grid(
         **changes,
     )
     return bench, share
+
+
+def _require_known_models(recipes: Iterable[Recipe]) -> None:
+    """Raise UsageError if a run's model is unknown, or for another task."""
+    from hephaestus_baselines.config.architecture_catalog import find_architecture
+
+    for model, task, method in dict.fromkeys((run.model, run.task, run.method) for run in recipes):
+        if method == "trained":
+            find_architecture(model, task)
+        else:
+            from hephaestus_baselines.models.architectures import find_timm_network
+
+            find_timm_network(model)
 
 
 def _print_cost_estimate(found: CostEstimate, to: Any) -> None:

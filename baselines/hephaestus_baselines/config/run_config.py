@@ -94,7 +94,7 @@ class Recipe(BaseModel):
         "windows that show deformation"
     )
     model: str = Field(
-        description="name of the architecture (hephaestus_baselines.models.architectures.MODELS)",
+        description="name of the architecture (hephaestus_baselines.config.architecture_catalog.MODELS)",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}$",  # part of a folder name
     )
     method: Method = Field(

@@ -9,8 +9,6 @@ from hephaestus_build.core.frames import Pair
 from hephaestus_build.dataset.samples import Sample
 from hephaestus_build.dataset.tiling import Tile
 
-#: Code of volcanic deformation in ``deformation_mask``; the other one is that of earthquakes.
-VOLCANIC = 1
 #: Row, column and size of a window.
 WindowKey = tuple[int, int, int]
 #: A window with fewer deforming pixels, or a smaller share of an interferogram's, shows a sliver of it.

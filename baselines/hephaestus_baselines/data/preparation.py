@@ -19,7 +19,6 @@ from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
 from hephaestus_baselines.data.dataset_items import (
     SLIVER_PIXELS,
     SLIVER_SHARE,
-    VOLCANIC,
     DatasetItem,
     KnownInterferogram,
 )
@@ -46,6 +45,8 @@ from hephaestus_build.dataset.coverage import (
     Coverage,
     VisibleDeformation,
     count_visible,
+    find_earthquakes_alone,
+    keep_deformation,
     summarize_coverage,
 )
 from hephaestus_build.dataset.samples import Sample, samples_from_cube
@@ -236,7 +237,8 @@ def prepare_data(
         for sample in used
         if sample.positive
     }
-    shaken = {sample for sample, found in shown.items() if volcanic_only and not found.visible.pixels}
+    visible = {sample: found.visible for sample, found in shown.items()}
+    shaken = find_earthquakes_alone(visible) if volcanic_only else frozenset()
     doubtful = {
         frame
         for frame, cube in readers.items()
@@ -245,9 +247,7 @@ def prepare_data(
     members: dict[SplitPart, list[tuple[Sample, ...]]] = {}
     left_out: dict[SplitPart, int] = {}
     for part in PARTS:
-        groups = (
-            [one.members for one in made.series[part]] if series else [(one,) for one in made.parts[part]]
-        )
+        groups = group_samples(made, part, series=series)
         certain = [group for group in groups if group[0].frame.id not in doubtful]
         left_out[part] = len(groups) - len(certain)
         members[part] = _evenly_spaced([group for group in certain if shaken.isdisjoint(group)], limit)
@@ -287,13 +287,7 @@ def prepare_data(
         else ChannelStatistics(made.name, made.sha256, bool(simulated), {}, {}),
         items=items,
         is_simulated=bool(simulated),
-        coverage=summarize_coverage(
-            made,
-            tiling,
-            size,
-            {sample: found.visible for sample, found in shown.items()},
-            leave_out=shaken,
-        ),
+        coverage=summarize_coverage(made, tiling, size, visible, leave_out=shaken),
         uncertain_left_out=left_out,
         events=events,
         event_volcanoes=_nearest_volcanoes(events, shown, readers),
@@ -312,11 +306,18 @@ def prepare_data(
         ),
         shapes={frame: cube.shape for frame, cube in readers.items()},
         attributes={
-            (sample.frame.id, sample.pair.name): read_sample_attributes(readers[sample.frame.id], sample)
+            (sample.frame.id, sample.pair.name): read_sample_attributes(
+                readers[sample.frame.id], sample, volcanic_only=volcanic_only
+            )
             for sample in used
         },
         missing_frames=() if simulated else tuple(sorted(set(published_frames()) - set(stores))),
     )
+
+
+def group_samples(split: Split, part: SplitPart, *, series: bool) -> list[tuple[Sample, ...]]:
+    """Return the series of a part of a split, or each of its samples alone."""
+    return [one.members for one in split.series[part]] if series else [(one,) for one in split.parts[part]]
 
 
 def _read_samples(store: Path) -> list[Sample]:
@@ -380,7 +381,7 @@ def _read_mask(cube: WindowReader, samples: Iterable[Sample], volcanic_only: boo
     union = np.zeros(cube.shape, np.uint8)
     for sample in samples:
         mask = cube.read_union("deformation_mask", [sample.pair])
-        np.maximum(union, np.where(mask == VOLCANIC, mask, 0) if volcanic_only else mask, out=union)
+        np.maximum(union, keep_deformation(mask, volcanic_only=volcanic_only), out=union)
     return union
 
 

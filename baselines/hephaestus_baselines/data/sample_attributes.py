@@ -19,6 +19,7 @@ from affine import Affine
 from hephaestus_build.core.gdal import isolated_gdal_env
 from hephaestus_build.cube.reading.window_reader import WindowReader
 from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.dataset.coverage import VOLCANIC
 from hephaestus_build.dataset.deformation_events import label_chains
 from hephaestus_build.dataset.samples import Sample
 
@@ -52,13 +53,15 @@ class SampleAttributes:
         return {"activity_type_mask": self.activities, "intensity_level_mask": self.intensities}[variable]
 
 
-def read_sample_attributes(cube: WindowReader, sample: Sample) -> SampleAttributes:
-    """Return the attributes of a sample in `cube`."""
+def read_sample_attributes(
+    cube: WindowReader, sample: Sample, *, volcanic_only: bool = False
+) -> SampleAttributes:
+    """Return the attributes of a sample in `cube`; with `volcanic_only` not those of earthquakes."""
     primary, secondary = sample.pair.dates
     return SampleAttributes(
         sample.region,
-        _read_flag_meanings(cube, "activity_type_mask", sample) if sample.positive else (),
-        _read_flag_meanings(cube, "intensity_level_mask", sample) if sample.positive else (),
+        _read_flag_meanings(cube, "activity_type_mask", sample, volcanic_only) if sample.positive else (),
+        _read_flag_meanings(cube, "intensity_level_mask", sample, volcanic_only) if sample.positive else (),
         (secondary - primary).days,
     )
 
@@ -131,8 +134,15 @@ def _name_events(
         yield f"{region}-{start:%Y%m%d}-{same_day[start].index(label) + 1}", sample
 
 
-def _read_flag_meanings(cube: WindowReader, variable: str, sample: Sample) -> tuple[str, ...]:
+def _read_flag_meanings(
+    cube: WindowReader, variable: str, sample: Sample, volcanic_only: bool
+) -> tuple[str, ...]:
     known = cube_schema().variables[variable].attributes
     meanings = dict(zip(known["flag_values"], known["flag_meanings"].split(), strict=True))
-    codes = {int(code) for _, values in cube.iter_strips(variable, sample.pair) for code in np.unique(values)}
+    if volcanic_only:
+        volcanic = cube.read_union("deformation_mask", [sample.pair]) == VOLCANIC
+        codes = set(np.unique(cube.read_union(variable, [sample.pair])[volcanic]).tolist())
+    else:
+        strips = cube.iter_strips(variable, sample.pair)
+        codes = {int(code) for _, values in strips for code in np.unique(values)}
     return tuple(sorted(meanings[code] for code in codes - {0}))

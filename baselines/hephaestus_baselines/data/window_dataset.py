@@ -17,13 +17,14 @@ from torch.utils.data import Dataset, get_worker_info
 
 from hephaestus_baselines.config.channels import ATMOSPHERE_FIELDS
 from hephaestus_baselines.config.tasks import TASK_SPECS, Task
-from hephaestus_baselines.data.dataset_items import VOLCANIC, DatasetItem, SampleDraw
+from hephaestus_baselines.data.dataset_items import DatasetItem, SampleDraw
 from hephaestus_baselines.data.packed_batches import WindowPlace
 from hephaestus_build.core.concurrency import make_array_cache
 from hephaestus_build.core.era5_grid import ERA5_STEP
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.cube.reading.window_reader import WindowReader
+from hephaestus_build.dataset.coverage import VOLCANIC
 from hephaestus_build.dataset.tiling import TILE_SIZE, Tile
 
 #: Bytes of decoded tiles that a process caches; the DEM of a frame of 2500 x 3000 pixels takes 31 MB.

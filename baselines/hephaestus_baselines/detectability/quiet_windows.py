@@ -9,6 +9,7 @@ from pathlib import Path
 from hephaestus_baselines.config.run_config import Recipe
 from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
 from hephaestus_baselines.data.dataset_items import DatasetItem
+from hephaestus_baselines.data.preparation import group_samples
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.cube.discovery import are_simulated
@@ -96,12 +97,11 @@ def find_quiet_windows(
     tiling: TilingMode = DEFAULT_TILING if recipe.tiling == "label-centred" else recipe.tiling
     items: dict[SplitPart, tuple[DatasetItem, ...]] = {}
     for part in _PARTS:
-        groups = (
-            [one.members for one in split.series[part]]
-            if recipe.series
-            else [(one,) for one in split.parts[part]]
-        )
-        quiet = [group for group in groups if not any(sample.positive for sample in group)]
+        quiet = [
+            group
+            for group in group_samples(split, part, series=recipe.series)
+            if not any(sample.positive for sample in group)
+        ]
         if not quiet:
             raise HephaestusError(
                 f"the {part} part of {recipe.split} has no interferogram without deformation in these cubes; "

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hephaestus_baselines.data.dataset_items import VOLCANIC, DatasetItem, KnownInterferogram
+from hephaestus_baselines.data.dataset_items import DatasetItem, KnownInterferogram
 from hephaestus_baselines.evaluation.controls import last_finished
 from hephaestus_baselines.evaluation.predictions import (
     PIXEL_SETS,
@@ -24,6 +24,7 @@ from hephaestus_baselines.evaluation.predictions import (
 )
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.cube.reading.window_reader import WindowReader
+from hephaestus_build.dataset.coverage import VOLCANIC
 from hephaestus_build.dataset.splits import SplitPart
 
 #: Controls that a segmentation is compared with pixel by pixel.

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from hephaestus_baselines.config.architecture_catalog import MODELS
 from hephaestus_baselines.config.run_config import Recipe
 from hephaestus_baselines.data.pinned_cubes import resolve_pin
+from hephaestus_baselines.data.preparation import group_samples
 from hephaestus_baselines.evaluation.result_schema import RunRecord
 from hephaestus_baselines.experiments.experiment_grid import ExperimentGrid, select_part
 from hephaestus_baselines.reporting.published_scores import PUBLISHED_RUNTIME_HOURS
 from hephaestus_build.cube.discovery import list_cubes
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
-from hephaestus_build.dataset.coverage import CoverageCounts, summarize_coverage, visible_in_cubes
-from hephaestus_build.dataset.samples import Sample, count_classes, samples_from_cube
+from hephaestus_build.dataset.coverage import (
+    CoverageCounts,
+    VisibleDeformation,
+    find_earthquakes_alone,
+    summarize_coverage,
+    visible_in_cubes,
+)
+from hephaestus_build.dataset.samples import Sample, samples_from_cube
 from hephaestus_build.dataset.splits import PARTS, Split, make_split, split_rule
 
 #: Bytes per trainable parameter: 4 in the best checkpoint; 12 in the last one, with AdamW's two moments.
@@ -60,7 +69,8 @@ class CostEstimate:
     epochs : tuple of int
         Smallest and largest number of epochs of a run.
     samples : mapping
-        For ``single`` and ``series``: number of samples in each part of the split, and of those in an epoch.
+        For ``single`` and ``series``, or for each task of them: number of samples that are used of each
+        part of the split, and of those in an epoch.
     hours : tuple of RuntimeEstimate
         Duration of the remaining runs, by source of the estimate.
     unknown : int
@@ -104,9 +114,8 @@ def estimate_cost(bench: ExperimentGrid, part: tuple[int, int] = (1, 1)) -> Cost
     recipes = select_part(bench.recipes, part)
     todo = [recipe for recipe in recipes if not bench.is_finished(recipe)]
     results = bench.read_results([])  # damaged results are reported when they are used
-    samples, simulated = _read_samples(bench)
+    known = _read_samples(bench)
     hours, unknown = estimate_runtimes(todo, results)
-    splits = {recipe.split: make_split(split_rule(recipe.split), samples) for recipe in recipes}
     return CostEstimate(
         preset=bench.preset.name,
         part=part,
@@ -114,12 +123,12 @@ def estimate_cost(bench: ExperimentGrid, part: tuple[int, int] = (1, 1)) -> Cost
         finished=len(recipes) - len(todo),
         models=tuple(dict.fromkeys(recipe.model_title for recipe in recipes)),
         epochs=(min(recipe.epochs for recipe in recipes), max(recipe.epochs for recipe in recipes)),
-        samples=_count_samples(recipes, splits),
+        samples=_count_samples(recipes, known),
         hours=tuple(hours),
         unknown=unknown,
         disk_bytes=_checkpoint_bytes(recipes, results),
-        simulated=simulated,
-        coverage=_measure_coverage(bench, recipes[0], splits[recipes[0].split]) if recipes else {},
+        simulated=known.is_simulated,
+        coverage=known.coverage_of(recipes[0]) if recipes else {},
         changed=bench.changed_frames,
     )
 
@@ -171,38 +180,103 @@ def _runtime_key(task: str, model: str, series: bool, fields: Mapping[str, Any])
     return task, model, series, fields["atmosphere"] != "none", fields["epochs"], fields["size"]
 
 
-def _read_samples(bench: ExperimentGrid) -> tuple[list[Sample], bool]:
-    samples, simulated = [], False
+@dataclass
+class _PinnedSamples:
+    """The samples of the grid's cubes, and what their masks show.
+
+    Attributes
+    ----------
+    stores : mapping of frame id to pathlib.Path
+        Store of each cube's generation.
+    samples : list of Sample
+        All usable samples.
+    doubtful : frozenset of str
+        Frames whose outlines are uncertain.
+    is_simulated : bool
+        Whether any cube is simulated.
+    """
+
+    stores: Mapping[str, Path]
+    samples: Sequence[Sample]
+    doubtful: frozenset[str]
+    is_simulated: bool
+    _splits: dict[str, Split] = field(default_factory=dict)
+    _visible: dict[Any, dict[Sample, VisibleDeformation]] = field(default_factory=dict)
+
+    def split_of(self, recipe: Recipe) -> Split:
+        """Return the split of a run."""
+        if recipe.split not in self._splits:
+            self._splits[recipe.split] = make_split(split_rule(recipe.split), self.samples)
+        return self._splits[recipe.split]
+
+    def visible_to(self, recipe: Recipe) -> dict[Sample, VisibleDeformation]:
+        """Return what the windows of a run show of its positives."""
+        key = recipe.split, recipe.tiling, recipe.size, recipe.positives
+        if key not in self._visible:
+            self._visible[key] = visible_in_cubes(
+                self.split_of(recipe).all_samples, self.stores, recipe.tiling, recipe.size,
+                volcanic_only=recipe.positives == "volcanic",
+            )  # fmt: skip
+        return self._visible[key]
+
+    def earthquakes_left_out_of(self, recipe: Recipe) -> frozenset[Sample]:
+        """Return the positives that a run leaves out as earthquakes."""
+        if recipe.positives == "any":
+            return frozenset()
+        return find_earthquakes_alone(self.visible_to(recipe))
+
+    def coverage_of(self, recipe: Recipe) -> dict[str, CoverageCounts]:
+        """Return what the windows of a run show of the deformation of each part."""
+        coverage = summarize_coverage(
+            self.split_of(recipe), recipe.tiling, recipe.size, self.visible_to(recipe),
+            leave_out=self.earthquakes_left_out_of(recipe),
+        )  # fmt: skip
+        return {part: coverage.parts[part].total for part in PARTS}
+
+    def count_samples(self, recipe: Recipe) -> dict[str, int]:
+        """Return how many samples or series a run uses of each part, and how many an epoch trains on."""
+        shaken = self.earthquakes_left_out_of(recipe)
+        items = {
+            part: [
+                group
+                for group in group_samples(self.split_of(recipe), part, series=recipe.series)
+                if shaken.isdisjoint(group)
+                and (recipe.uses_uncertain or group[0].frame.id not in self.doubtful)
+            ]
+            for part in PARTS
+        }
+        positive = sum(any(sample.positive for sample in group) for group in items["train"])
+        epoch = 2 * min(positive, len(items["train"]) - positive) if recipe.balance else len(items["train"])
+        if recipe.spec.tells_kind:
+            epoch = positive
+        return {**{part: len(items[part]) for part in PARTS}, "an epoch": epoch}
+
+
+def _read_samples(bench: ExperimentGrid) -> _PinnedSamples:
+    stores = {path.stem: resolve_pin(path) for path in list_cubes([bench.cubes] if bench.cubes else [])}
+    samples, doubtful, simulated = [], set(), False
     whole = bench.make_integrity_checker()
-    for store in map(resolve_pin, list_cubes([bench.cubes] if bench.cubes else [])):
+    for frame, store in stores.items():
         if whole:
             whole.check_cube(store, ())
         with open_pinned_cube(store, chunks=None) as cube:
             samples += samples_from_cube(cube)
             simulated |= bool(cube.attrs.get("simulated", False))
-    return samples, simulated
+            if cube.attrs.get("uncertain_geometry"):
+                doubtful.add(frame)
+    return _PinnedSamples(stores, samples, frozenset(doubtful), simulated)
 
 
-def _measure_coverage(bench: ExperimentGrid, recipe: Recipe, split: Split) -> dict[str, CoverageCounts]:
-    stores = {path.stem: resolve_pin(path) for path in list_cubes([bench.cubes] if bench.cubes else [])}
-    visible = visible_in_cubes(split.all_samples, stores, recipe.tiling, recipe.size)
-    coverage = summarize_coverage(split, recipe.tiling, recipe.size, visible)
-    return {part: coverage.parts[part].total for part in PARTS}
-
-
-def _count_samples(recipes: Iterable[Recipe], splits: Mapping[str, Split]) -> dict[str, dict[str, int]]:
-    counts: dict[str, dict[str, int]] = {}
+def _count_samples(recipes: Iterable[Recipe], known: _PinnedSamples) -> dict[str, dict[str, int]]:
+    """Return the counts of each form; of each task and form where tasks use different ones."""
+    forms: dict[str, dict[str, dict[str, int]]] = defaultdict(dict)
     for recipe in recipes:
-        split = splits[recipe.split]
-        items = split.series if recipe.series else split.parts
-        train = count_classes(items["train"])
-        epoch = 2 * min(train.values()) if recipe.balance else sum(train.values())
-        if recipe.spec.tells_kind:
-            epoch = train["positive"]
-        counts["series" if recipe.series else "single"] = {
-            **{part: len(items[part]) for part in PARTS},
-            "an epoch": epoch,
-        }
+        forms["series" if recipe.series else "single"][recipe.task] = known.count_samples(recipe)
+    counts: dict[str, dict[str, int]] = {}
+    for form, tasks in forms.items():
+        alike = all(found == next(iter(tasks.values())) for found in tasks.values())
+        for task, found in tasks.items():
+            counts[form if alike else f"{form}, {task}"] = found
     return counts
 
 
@@ -219,9 +293,5 @@ def _checkpoint_bytes(recipes: Iterable[Recipe], results: Iterable[RunRecord]) -
 def _published_parameters(recipe: Recipe) -> float:
     if recipe.model_title not in PUBLISHED_RUNTIME_HOURS:
         return 0.0
-    from hephaestus_baselines.models.architectures import (
-        MODELS,  # imported late: it takes seconds
-    )
-
     paper = MODELS[recipe.model].published_parameters
     return paper[recipe.series] * 1e6 if paper else 0.0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from hephaestus_baselines.config.architecture_catalog import MODELS
 from hephaestus_baselines.config.run_config import Recipe
 from hephaestus_baselines.config.tasks import ScoringUnit
 from hephaestus_baselines.evaluation.assess_kinds import compare_kinds
@@ -16,7 +17,6 @@ from hephaestus_baselines.evaluation.predictions import PredictedItem, Predictio
 from hephaestus_baselines.evaluation.result_schema import Gap, RunResult
 from hephaestus_baselines.experiments.experiment_grid import AnyResult, ExperimentGrid
 from hephaestus_baselines.experiments.pooled_folds import group_folds, pool_folds
-from hephaestus_baselines.models.architectures import MODELS
 from hephaestus_baselines.reporting.aggregate_tables import make_result_tables
 from hephaestus_baselines.reporting.atmosphere_effect import measure_atmosphere_effects
 from hephaestus_baselines.reporting.published_scores import PublishedSize

@@ -22,6 +22,7 @@ import typer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from hephaestus_baselines.config.architecture_catalog import MODELS
 from hephaestus_baselines.config.channels import channel_moments
 from hephaestus_baselines.config.run_config import Precision, Recipe, read_preset
 from hephaestus_baselines.data.dataset_items import DatasetItem, SampleDraw
@@ -29,7 +30,7 @@ from hephaestus_baselines.data.packed_batches import PackedWindows, WindowsOfPar
 from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.data.terrain import FrameTerrain
 from hephaestus_baselines.data.window_dataset import WindowDataset
-from hephaestus_baselines.models.architectures import MODELS, build_model
+from hephaestus_baselines.models.architectures import build_model
 from hephaestus_baselines.models.losses import focal_loss
 from hephaestus_baselines.performance.loader_benchmark import (
     PublishedDataset,

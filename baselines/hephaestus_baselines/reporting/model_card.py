@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 
 import yaml
 
+from hephaestus_baselines.config.architecture_catalog import MODELS
 from hephaestus_baselines.config.tasks import TASK_SPECS
 from hephaestus_baselines.evaluation.result_schema import RunResult
-from hephaestus_baselines.models.architectures import MODELS
 from hephaestus_baselines.reporting.headline import (
     SCORE_TITLES,
     UNIT_TITLES,
@@ -151,7 +151,7 @@ def _data_rows(about: ModelDescription, result: RunResult) -> list[tuple[str, st
     return [
         ("data", "simulated" if about.simulated else "LiCSAR interferograms, Hephaestus annotations"),
         ("split", f"{escape_markdown(about.split)}, version {result.split.version}, {about.split_sha256}"),
-        ("series" if about.recipe.series else "samples", "; ".join(counts)),
+        ("series of the split" if about.recipe.series else "samples of the split", "; ".join(counts)),
         ("windows of validation and test", escape_markdown(result.tiling)),
         ("cubes", f"{frames}; recipe.json names the generation of each"),
         ("versions", escape_markdown(versions)),

@@ -14,8 +14,9 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 import toy_training  # noqa: F401 (one thread)
+from hephaestus_baselines.config.architecture_catalog import MODELS
 from hephaestus_baselines.config.run_config import preset_names, read_preset
-from hephaestus_baselines.models.architectures import MODELS, build_model, count_trainable_parameters
+from hephaestus_baselines.models.architectures import build_model, count_trainable_parameters
 from hephaestus_build.core.errors import HephaestusError, UsageError
 
 SMALL = [name for name, model in MODELS.items() if model.published_parameters is None]

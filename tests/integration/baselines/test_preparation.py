@@ -11,9 +11,12 @@ import pytest
 import shapely
 
 import toy_cube
+from hephaestus_baselines.config.run_config import Preset
 from hephaestus_baselines.data.preparation import PreparedData, prepare_data
 from hephaestus_baselines.data.sample_attributes import assign_events
 from hephaestus_baselines.data.window_dataset import WindowDataset
+from hephaestus_baselines.experiments.cost_estimate import estimate_cost
+from hephaestus_baselines.experiments.experiment_grid import open_experiment_grid
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
@@ -162,6 +165,23 @@ def test_an_earthquake_alone_is_no_positive_that_windows_fail_to_show(
         known = {item.pair.name: item.positive for item in found.known if item.frame == TEST}
         assert known[toy_cube.PAIRS[1]] == (not volcanic)  # what controls remember
         assert known[toy_cube.PAIRS[3]]
+        shown = {name for one in found.attributes.values() for name in one.activities}
+        assert ("Earthquake" in shown) == (not volcanic)
+        deformation = "volcanic" if volcanic else "any"
+        preset = Preset(
+            name=deformation,
+            description="",
+            fields={"split": SPLIT, "size": 32, "positives": deformation, "weights": "none"},
+            tasks={"classification": {"models": {"resnet-tiny": {}}}},
+            series=(False,),
+            atmosphere=("none",),
+        )
+        planned = estimate_cost(open_experiment_grid(preset, tmp_path, tmp_path / "results", mixed=True))
+        assert planned.coverage["test"] == test
+        items = {part: {(one.frame, one.pairs) for one in found.items[part]} for part in found.items}
+        assert {part: planned.samples["single"][part] for part in items} == {
+            part: len(pairs) for part, pairs in items.items()
+        }
     assert counts == {False: 2, True: 1}
 
 

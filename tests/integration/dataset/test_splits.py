@@ -19,7 +19,12 @@ from annotation_files import annotation, real_annotations
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.registry import load_schema, published_frames
-from hephaestus_build.dataset.coverage import count_visible, summarize_coverage, visible_from_annotations
+from hephaestus_build.dataset.coverage import (
+    count_visible,
+    find_earthquakes_alone,
+    summarize_coverage,
+    visible_from_annotations,
+)
 from hephaestus_build.dataset.deformation_events import (
     REARMING_DAYS,
     DeformationEvent,
@@ -410,6 +415,12 @@ def test_coverage_of_the_real_annotations_is_what_another_computation_found(
     assert grid["test"]["regions"]["hawaii"]["touched"] == 0
     assert grid["test"]["frames"]["124D_05291_081406"]["positives"] == 18
     assert all(part["pixels_seen"] == 1 for part in covered("whole-frame").values())
+    shaken = {(item.frame, item.pair) for item in annotations if "Earthquake" in item.label}
+    samples = [sample for sample in split.parts["train"] if (sample.frame, sample.pair) in shaken]
+    volcanic = visible_from_annotations(samples, annotations, "whole-frame", volcanic_only=True)
+    assert (
+        len(find_earthquakes_alone(volcanic)) == 15
+    )  # by the words of their polygons; no other part has any
     for part in volcanoes.values():
         for group in ("regions", "frames"):
             for count in ("positives", "seen", "touched", "uncertain", "pixels"):
