@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -120,6 +121,15 @@ def detectability(
     places: Annotated[
         int, typer.Option(min=1, max=100_000, help="Places for each frame, each with one source.")
     ] = 60,
+    interferograms: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=10_000,
+            help="Take a frame's places from so many of its interferograms, equally many from each, for the "
+            "limits of each. Default: at random from all.",
+        ),
+    ] = None,
     false_alarms: Annotated[
         float,
         typer.Option(
@@ -151,6 +161,7 @@ def detectability(
             chosen,
             {store.stem: store for store in taken.stores},
             places=places,
+            interferograms=interferograms,
             false_alarms=false_alarms,
             seed=seed,
             device=device,
@@ -212,6 +223,8 @@ def export_model(
 
 
 def _print_detectability(report: DetectabilityReport) -> None:
+    from hephaestus_baselines.detectability.detection_limits import MIN_PLACES
+
     marked = " (simulated)" if report.simulated else ""
     achieved = f"{report.test_false_alarms} of {report.test_windows} windows of the test part"
     print_fields(
@@ -227,7 +240,22 @@ def _print_detectability(report: DetectabilityReport) -> None:
         [kind, name, str(curve.places), *(_format_limit(limit) for limit in curve.limits)]
         for kind, name, curve in _curves(report)
     ]
+    known = [one for one in report.by_interferogram if one.places >= MIN_PLACES]
+    rows += [
+        [
+            "interferogram",
+            f"{one.frame} {_name_pairs(one.pairs)}",
+            str(one.places),
+            *(_format_limit(limit) for limit in one.limits),
+        ]
+        for one in known
+    ]
     print_table(["by", "", "places", "half found from", "9 of 10 found from"], rows)
+    if few := len(report.by_interferogram) - len(known):
+        print_notice(
+            f"{count_of(few, 'interferogram')} with fewer than {MIN_PLACES} places: limits of each need more "
+            "--places, or fewer --interferograms"
+        )
 
 
 def _curves(report: DetectabilityReport) -> list[tuple[str, str, DetectionCurve]]:
@@ -238,7 +266,18 @@ def _curves(report: DetectabilityReport) -> list[tuple[str, str, DetectionCurve]
 
 
 def _limits_json(report: DetectabilityReport) -> list[dict[str, Any]]:
-    return [
+    of_each = [
+        {
+            "by": "interferogram",
+            "group": " ".join(one.pairs),
+            "frame": one.frame,
+            "places": one.places,
+            **limit.model_dump(mode="json"),
+        }
+        for one in report.by_interferogram
+        for limit in one.limits
+    ]
+    groups = [
         {
             "by": kind,
             "group": name,
@@ -249,6 +288,12 @@ def _limits_json(report: DetectabilityReport) -> list[dict[str, Any]]:
         for kind, name, curve in _curves(report)
         for limit in curve.limits
     ]
+    return groups + of_each
+
+
+def _name_pairs(pairs: Sequence[str]) -> str:
+    """Return the name of a pair, or of a series by its first."""
+    return pairs[0] if len(pairs) == 1 else f"{pairs[0]} and {count_of(len(pairs) - 1, 'more')}"
 
 
 def _format_limit(limit: DetectionLimit) -> str:

@@ -15,22 +15,41 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from pydantic import Field
 
-from hephaestus_baselines.detectability.detection_limits import DetectionCurve
+from hephaestus_baselines.detectability.detection_limits import (
+    LIMIT_SHARES,
+    MIN_PLACES,
+    DetectionCurve,
+    DetectionLimit,
+)
 from hephaestus_baselines.evaluation.result_schema import ResultModel, SanitizedText
 from hephaestus_baselines.reporting.prediction_figures import add_heading, make_figure, set_margins
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.report.style import GREY, INK, PALE, style_axes
 
-DETECTABILITY_FORMAT: Literal["hephaestus-detectability/2"] = "hephaestus-detectability/2"
+DETECTABILITY_FORMAT: Literal["hephaestus-detectability/3"] = "hephaestus-detectability/3"
 #: Maximum number of frames that are drawn, those with the smallest limits first.
 _MAX_FRAMES = 8
+#: Maximum number of interferograms that are drawn.
+_MAX_INTERFEROGRAMS = 60
 _CENTIMETRE_TICKS, _FRINGE_TICKS = (0.25, 0.5, 1, 2, 4, 8, 16, 32), (0.1, 0.3, 1, 3, 10)
+
+
+class InterferogramLimits(ResultModel):
+    """The smallest displacement that is found in one interferogram, or in one series."""
+
+    frame: SanitizedText
+    pairs: list[SanitizedText]
+    places: int
+    false_alarms: int = Field(description="Places that raise an alarm without a source.")
+    limits: list[DetectionLimit] = Field(
+        description="Null of an interferogram with fewer than ten places. Intervals are over its places."
+    )
 
 
 class DetectabilityReport(ResultModel):
     """Detection of known sources that were added to quiet interferograms (``detectability.json``)."""
 
-    format: Literal["hephaestus-detectability/2"] = DETECTABILITY_FORMAT
+    format: Literal["hephaestus-detectability/3"] = DETECTABILITY_FORMAT
     simulated: bool = Field(description="Whether any interferogram is simulated.")
     trained_on_simulated: bool
     model: SanitizedText = Field(description="Key of the run.")
@@ -62,6 +81,9 @@ class DetectabilityReport(ResultModel):
     )
     by_coherence: dict[str, DetectionCurve] = Field(
         description="By thirds of the mean coherence of that area."
+    )
+    by_interferogram: list[InterferogramLimits] = Field(
+        description="Of each interferogram, or series, that has a place, by frame and date."
     )
 
 
@@ -120,6 +142,8 @@ def write_detectability(
 ) -> list[Path]:
     """Write ``detectability.json``, ``.csv`` (a row for each place and displacement) and ``.png``.
 
+    Where the limits of single interferograms are known, ``detectability-interferograms.png`` shows them.
+
     Parameters
     ----------
     folder : pathlib.Path
@@ -132,18 +156,24 @@ def write_detectability(
     HephaestusError
         If a file cannot be written.
     """
-    picture = io.BytesIO()
-    draw_detectability(report).savefig(picture, format="png", metadata={"Software": None})
     contents = {
         "detectability.json": report.model_dump_json(indent=2).encode() + b"\n",
         "detectability.csv": _format_places(report, places).encode(),
-        "detectability.png": picture.getvalue(),
+        "detectability.png": _draw_as_png(draw_detectability(report)),
     }
+    if any(one.places >= MIN_PLACES for one in report.by_interferogram):
+        contents["detectability-interferograms.png"] = _draw_as_png(draw_interferogram_limits(report))
     with translate_os_errors(f"{report.model}: writing {folder}", setting="--to"):
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             write_atomic(folder / name, content)
     return [folder / name for name in contents]
+
+
+def _draw_as_png(figure: Figure) -> bytes:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", metadata={"Software": None})
+    return picture.getvalue()
 
 
 def _format_places(report: DetectabilityReport, places: Sequence[InjectedPlace]) -> str:
@@ -220,6 +250,49 @@ def draw_detectability(report: DetectabilityReport) -> Figure:
     add_heading(
         figure,
         f"Detection of added sources at {100 * report.false_alarm_rate:g} % false alarms: {report.model}",
+        report.simulated,
+    )
+    return figure
+
+
+def draw_interferogram_limits(report: DetectabilityReport) -> Figure:
+    """Draw the smallest displacement found in each interferogram with enough places, with its interval.
+
+    Parameters
+    ----------
+    report : DetectabilityReport
+    """
+    known = [one for one in report.by_interferogram if one.places >= MIN_PLACES][:_MAX_INTERFEROGRAMS]
+    smallest, largest = report.displacements_cm[0], report.displacements_cm[-1]
+    figure = make_figure(8.6, 1.3 + 0.24 * len(known))
+    set_margins(figure, left=3.5, right=0.2, bottom=0.5, top=0.75)
+    axes = figure.add_subplot()
+    for number, share in enumerate(LIMIT_SHARES):
+        color, marker = _COLORS[number], _MARKERS[number]
+        for row, one in enumerate(known):
+            limit = one.limits[number]
+            height = row + 0.24 * (number - 0.5)
+            # an edge that is not known lies outside what was tried
+            low = smallest if np.isnan(limit.low_cm) else limit.low_cm
+            high = largest if np.isnan(limit.high_cm) else limit.high_cm
+            low, high = np.clip([low, high], smallest, largest).tolist()
+            axes.plot([low, high], [height, height], color=color, linewidth=1.2, alpha=0.6)
+            if not np.isnan(limit.displacement_cm):
+                axes.plot(limit.displacement_cm, height, marker=marker, markersize=4, color=color)
+        axes.plot([], [], color=color, marker=marker, markersize=4, label=f"{10 * share:g} of 10 found from")
+    names = [f"{one.frame} {one.pairs[0]}{' ...' if len(one.pairs) > 1 else ''}" for one in known]
+    axes.set_yticks(range(len(known)), names)
+    axes.set_ylim(len(known) - 0.4, -0.6)
+    axes.set_xscale("log")
+    axes.set_xlim(smallest / 1.1, largest * 1.1)
+    axes.set_xlabel("largest displacement in line of sight, cm (no mark: outside what was tried)", fontsize=8)
+    _name_ticks(axes, _CENTIMETRE_TICKS)
+    axes.legend(fontsize=7, framealpha=0.7, edgecolor="none", loc="best", handlelength=1.8)
+    style_axes(axes)
+    axes.grid(True, axis="x", color=PALE, alpha=0.3, linewidth=0.5)
+    add_heading(
+        figure,
+        f"Single interferograms at {100 * report.false_alarm_rate:g} % false alarms: {report.model}",
         report.simulated,
     )
     return figure

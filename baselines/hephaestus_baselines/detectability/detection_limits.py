@@ -29,6 +29,8 @@ from hephaestus_build.core.errors import HephaestusError
 
 #: Shares of the sources for which the smallest displacement is reported.
 LIMIT_SHARES = (0.5, 0.9)
+#: Fewest places of one interferogram whose limits are told: nine of ten cannot be told of fewer.
+MIN_PLACES = 10
 
 
 class CurvePoint(ResultModel):
@@ -231,6 +233,14 @@ def crossing_displacement(
     before, after = curve[at - 1], curve[at]
     low, high = math.log(displacements[at - 1]), math.log(displacements[at])
     return math.exp(low + (high - low) * float((share - before) / (after - before)))
+
+
+def unknown_limit(share: float, note: str) -> DetectionLimit:
+    """Return a limit that is not known, and why."""
+    nothing = math.nan
+    return DetectionLimit(
+        share=share, displacement_cm=nothing, fringes=nothing, low_cm=nothing, high_cm=nothing, note=note
+    )
 
 
 def _make_limit(

@@ -5,25 +5,24 @@ from __future__ import annotations
 import logging
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from hephaestus_baselines.data.buried_sources import SOURCE_KINDS, draw_source
+from hephaestus_baselines.data.buried_sources import SOURCE_KINDS, SourceKind, draw_source
 from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
 from hephaestus_baselines.data.dataset_items import DatasetItem
 from hephaestus_baselines.data.window_dataset import WindowDataset
 from hephaestus_baselines.detectability.detectability_report import DetectabilityReport, InjectedPlace
-from hephaestus_baselines.detectability.detection_limits import (
-    DetectionCurve,
-    threshold_of_false_alarms,
-    trace_detection_curve,
-)
+from hephaestus_baselines.detectability.detection_limits import threshold_of_false_alarms
 from hephaestus_baselines.detectability.phase_injection import RadarGeometry, inject_phase
+from hephaestus_baselines.detectability.place_groups import DISPLACEMENTS, PlaceGroups
 from hephaestus_baselines.detectability.quiet_windows import QuietWindows, find_quiet_windows
 from hephaestus_baselines.detectability.source_placement import (
     PlacedSource,
@@ -44,17 +43,14 @@ from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.cube.reading.window_reader import WindowReader
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
-#: Largest displacements in line of sight that are tried, metres: a tenth of a fringe to eleven.
-DISPLACEMENTS = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 #: At most this many quiet windows of the validation part set the threshold, evenly spaced.
 _MAX_VALIDATION_WINDOWS = 4000
 #: Windows that are tried for each wanted place, since some have hardly any data.
 _TRIES = 10
 _BATCH_PIXELS = 1 << 22
 _LOOK_VARIABLES = ("look_east", "look_north", "look_up")
-#: Names of the thirds of extent and coherence.
-_THIRDS = ("lower", "middle", "upper")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +73,7 @@ def measure_detectability(
     *,
     places: int,
     false_alarms: float,
+    interferograms: int | None = None,
     seed: int = 0,
     device: str = "auto",
     unsealed: bool = False,
@@ -96,6 +93,9 @@ def measure_detectability(
         Places for each frame; each gets one source with every displacement of :data:`DISPLACEMENTS`.
     false_alarms : float
         Share of quiet validation windows that may raise an alarm.
+    interferograms : int, optional
+        Interferograms (of a model of series: series) from which each frame's places are taken, equally many
+        from each, evenly spaced in time; by default from all at random.
     seed : int
         Seed of places, sources and noise.
     device : str
@@ -125,7 +125,7 @@ def measure_detectability(
         raise HephaestusError(next(iter(unstated.values())))
     for problem in unstated.values():
         log.warning("%s; the frame is left out", problem)
-    injected = list(_score_places(trained, quiet, places, seed, listener, set(unstated)))
+    injected = list(_score_places(trained, quiet, places, interferograms, seed, listener, set(unstated)))
     if not injected:
         raise HephaestusError(
             "no quiet window of the test part has enough data for a source; build further frames or dates"
@@ -133,9 +133,7 @@ def measure_detectability(
     fringe = float(str(quiet.attributes[injected[0].frame]["radar_wavelength_m"])) / 2
     alarmed = np.array([place.quiet_score > threshold for place in injected])
 
-    def curve(chosen: Sequence[InjectedPlace]) -> DetectionCurve:
-        return _trace_curve(chosen, threshold, fringe, seed)
-
+    groups = PlaceGroups(injected, threshold, fringe, seed)
     report = DetectabilityReport(
         simulated=quiet.is_simulated,
         trained_on_simulated=trained.trained_on_simulated,
@@ -154,11 +152,12 @@ def measure_detectability(
         test_false_alarms=int(alarmed.sum()),
         frames_left_out=sorted(unstated),
         displacements_cm=[100 * displacement for displacement in DISPLACEMENTS],
-        all=curve(injected),
-        by_frame=_trace_groups(injected, lambda place: place.frame, curve),
-        by_kind=_trace_groups(injected, lambda place: place.kind, curve),
-        by_extent=_trace_thirds(injected, [place.extent_km2 for place in injected], "km²", curve),
-        by_coherence=_trace_thirds(injected, [place.coherence for place in injected], "", curve),
+        all=groups.trace(injected),
+        by_frame=groups.by_name(lambda place: place.frame),
+        by_kind=groups.by_name(lambda place: place.kind),
+        by_extent=groups.by_thirds([place.extent_km2 for place in injected], "km²"),
+        by_coherence=groups.by_thirds([place.coherence for place in injected], ""),
+        by_interferogram=groups.by_interferogram(),
     )
     return report, injected
 
@@ -188,6 +187,7 @@ def _score_places(
     trained: TrainedModel,
     quiet: QuietWindows,
     places: int,
+    interferograms: int | None,
     seed: int,
     listener: ProgressListener,
     left_out: Collection[str],
@@ -201,32 +201,62 @@ def _score_places(
     for frame, items in by_frame.items():
         rng = np.random.default_rng((seed, zlib.crc32(frame.encode())))
         reader = WindowReader(quiet.stores[frame])
-        drawn = [items[index] for index in rng.integers(len(items), size=_TRIES * places).tolist()]
-        found = 0
-        for sample in _read_samples(trained, quiet, drawn):
-            if found == places:
-                break
-            kind = SOURCE_KINDS[found % len(SOURCE_KINDS)]
-            assert sample.item.tile is not None
-            window = sample.item.tile.row, sample.item.tile.column
-            pixel = draw_pixel(sample.data, window, rng)
-            if sample.data_share < MIN_DATA_SHARE or pixel is None:
-                continue
-            geometry = _read_geometry(reader, window, trained.recipe.size)
-            placed = place_source(
-                draw_source(kind, rng).scaled(float(rng.choice([-1, 1]))),
-                window,
-                pixel,
-                quiet.grids[frame],
-                geometry,
-                sample.data,
-                sample.tensors["coherence"].numpy(),
-            )
-            if placed is None:
-                continue
-            found += 1
-            listener.advance(stage)
-            yield _score_place(trained, sample, placed, geometry, rng)
+        kinds = cycle(SOURCE_KINDS)
+        for wanted, group in _share_places(items, places, interferograms):
+            drawn = [group[index] for index in rng.integers(len(group), size=_TRIES * wanted).tolist()]
+            found = 0
+            kind = next(kinds)
+            for sample in _read_samples(trained, quiet, drawn):
+                placed = _place_source(trained, quiet, reader, sample, kind, rng)
+                if placed is None:
+                    continue
+                yield _score_place(trained, sample, *placed, rng)
+                listener.advance(stage)
+                found += 1
+                if found == wanted:
+                    break
+                kind = next(kinds)
+
+
+def _share_places(
+    items: Sequence[DatasetItem], places: int, interferograms: int | None
+) -> list[tuple[int, list[DatasetItem]]]:
+    """Return groups of windows, and how many places each has: all, or those of some interferograms."""
+    if interferograms is None:
+        return [(places, list(items))]
+    by_pairs: dict[tuple[str, ...], list[DatasetItem]] = defaultdict(list)
+    for item in items:
+        by_pairs[item.pairs].append(item)
+    chosen = _evenly_spaced(sorted(by_pairs), min(interferograms, places))
+    ends = [places * number // len(chosen) for number in range(len(chosen) + 1)]
+    return [(ends[number + 1] - ends[number], by_pairs[pairs]) for number, pairs in enumerate(chosen)]
+
+
+def _place_source(
+    trained: TrainedModel,
+    quiet: QuietWindows,
+    reader: WindowReader,
+    sample: _QuietSample,
+    kind: SourceKind,
+    rng: np.random.Generator,
+) -> tuple[PlacedSource, RadarGeometry] | None:
+    """Return a random source below a random pixel of a window; None if the window has too little data."""
+    assert sample.item.tile is not None
+    window = sample.item.tile.row, sample.item.tile.column
+    pixel = draw_pixel(sample.data, window, rng)
+    if sample.data_share < MIN_DATA_SHARE or pixel is None:
+        return None
+    geometry = _read_geometry(reader, window, trained.recipe.size)
+    placed = place_source(
+        draw_source(kind, rng).scaled(float(rng.choice([-1, 1]))),
+        window,
+        pixel,
+        quiet.grids[sample.item.frame],
+        geometry,
+        sample.data,
+        sample.tensors["coherence"].numpy(),
+    )
+    return None if placed is None else (placed, geometry)
 
 
 def _find_unstated_geometry(quiet: QuietWindows) -> dict[str, str]:
@@ -327,51 +357,6 @@ def _batch_size(trained: TrainedModel) -> int:
     return max(1, min(32, _BATCH_PIXELS // (trained.recipe.size**2 * trained.recipe.steps)))
 
 
-def _evenly_spaced(items: Sequence[DatasetItem], most: int) -> list[DatasetItem]:
+def _evenly_spaced(items: Sequence[T], most: int) -> list[T]:
     count = min(len(items), most)
     return [items[index * len(items) // count] for index in range(count)]
-
-
-def _trace_curve(
-    places: Sequence[InjectedPlace], threshold: float, fringe: float, seed: int
-) -> DetectionCurve:
-    names = [(place.frame, place.pairs[0][:8]) for place in places]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    return trace_detection_curve(
-        DISPLACEMENTS,
-        np.array([[score > threshold for score in place.scores] for place in places]),
-        np.array([place.quiet_score > threshold for place in places]),
-        np.array([numbers[name] for name in names]),
-        fringe,
-        seed=seed,
-    )
-
-
-def _trace_groups(
-    places: Sequence[InjectedPlace],
-    name: Callable[[InjectedPlace], str],
-    curve: Callable[[Sequence[InjectedPlace]], DetectionCurve],
-) -> dict[str, DetectionCurve]:
-    groups: dict[str, list[InjectedPlace]] = defaultdict(list)
-    for place in places:
-        groups[name(place)].append(place)
-    return {key: curve(groups[key]) for key in sorted(groups)}
-
-
-def _trace_thirds(
-    places: Sequence[InjectedPlace],
-    values: Sequence[float],
-    unit: str,
-    curve: Callable[[Sequence[InjectedPlace]], DetectionCurve],
-) -> dict[str, DetectionCurve]:
-    """Return the curves of the places with the lowest, middle and highest third of a value."""
-    order = np.argsort(values, kind="stable")
-    thirds = {}
-    for name, part in zip(_THIRDS, np.array_split(order, len(_THIRDS)), strict=True):
-        if len(part):
-            low, high = (
-                np.format_float_positional(values[place], precision=2, fractional=False, trim="-")
-                for place in (part[0], part[-1])
-            )
-            thirds[f"{name}: {low}-{high} {unit}".strip()] = curve([places[index] for index in part])
-    return thirds

@@ -20,7 +20,8 @@ from hephaestus_baselines.detectability.detectability_report import (
     InjectedPlace,
     write_detectability,
 )
-from hephaestus_baselines.detectability.injection_experiment import DISPLACEMENTS, measure_detectability
+from hephaestus_baselines.detectability.injection_experiment import measure_detectability
+from hephaestus_baselines.detectability.place_groups import DISPLACEMENTS
 from hephaestus_baselines.training.inference import TrainedModel
 from hephaestus_build.core.errors import HephaestusError
 from toy_benchmark import FRAME, toy_cubes
@@ -174,6 +175,32 @@ def test_the_table_of_places_gives_each_source_so_that_it_can_be_computed_again(
     assert written.all.points == report.all.points
     assert isinstance(places[0], InjectedPlace)
     assert json.loads(paths[0].read_text())["simulated"] is True
+
+
+def test_limits_of_single_interferograms_are_those_of_their_places(monkeypatch, checkpoint, stores, tmp_path):
+    use_model(monkeypatch, FringeCounter())
+    report, places = measure(checkpoint, stores, places=25, interferograms=2)
+    assert {place.frame for place in places} == {FRAME}
+    assert [one.places for one in report.by_interferogram] == [12, 13]
+    assert len({tuple(one.pairs) for one in report.by_interferogram}) == 2
+    for one in report.by_interferogram:
+        own = [place for place in places if list(place.pairs) == one.pairs]
+        alarms = np.array([[place.quiet_score, *place.scores] for place in own]) > report.threshold
+        quiet, *shares = alarms.mean(axis=0)
+        beyond = np.clip((np.array(shares) - quiet) / (1 - quiet), 0, 1)
+        half = one.limits[0]
+        # where it is crossed, whatever the interpolation: between the last below and the first from there on
+        below = max(size for size, share in zip(report.displacements_cm, beyond, strict=True) if share < 0.5)
+        assert below / 2 <= half.displacement_cm <= below * 2
+        assert half.low_cm <= half.displacement_cm <= half.high_cm
+    names = [path.name for path in write_detectability(tmp_path, report, places)]
+    assert names[-1] == "detectability-interferograms.png"
+    few, _ = measure(checkpoint, stores, places=4)
+    for one in few.by_interferogram:
+        assert [limit.note for limit in one.limits] == [
+            f"not enough cases: {one.places} place{'s' if one.places > 1 else ''} of at least 10"
+        ] * 2
+        assert all(np.isnan(limit.displacement_cm) for limit in one.limits)
 
 
 def test_a_rate_that_the_quiet_windows_cannot_measure_is_one_line(monkeypatch, checkpoint, stores):
