@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -18,7 +18,9 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    StrictInt,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -73,10 +75,17 @@ _PRESETS_FOLDER = Path(__file__).parent / "presets"
 PROTOCOL_VERSION = 2
 #: Fields that do not affect results: runs that differ only in these have the same key.
 _FIELDS_NOT_IN_KEY = {"workers", "weights", "control", "chosen_batch"}
+#: Fields that differ between the runs of a preset, and what lists their values.
+_AXES = {"seed": "seeds", "series": "series", "atmosphere": "atmosphere", "method": "methods of its task"}
 #: Fields of each trained control.
 CONTROL_FIELDS: Mapping[str, dict[str, Any]] = {
     "terrain only": {"blind": ("insar_difference", "insar_coherence")}
 }
+
+
+def _takes_numbers(kind: Any) -> bool:
+    """Return whether a type is one of numbers, or has one among its alternatives."""
+    return kind in (int, float) or any(map(_takes_numbers, get_args(kind)))
 
 
 class Recipe(BaseModel):
@@ -231,6 +240,14 @@ class Recipe(BaseModel):
         "auto",
         description="reader processes; auto: by the machine's cores; results do not depend on their number",
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_flags_as_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        # YAML reads `yes` as true, which would count as 1
+        if isinstance(value, bool) and _takes_numbers(cls.model_fields[str(info.field_name)].annotation):
+            raise ValueError("it takes a number, not true or false")
+        return value
 
     @field_validator("weights")
     @classmethod
@@ -451,7 +468,7 @@ class Preset(BaseModel):
     series_fields: dict[str, Any] = Field(default_factory=dict)
     series: tuple[bool, ...] = Field((False, True), min_length=1)
     atmosphere: tuple[AtmosphereMode, ...] = Field(("none", "both"), min_length=1)
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, max_length=_MAX_RUNS)
+    seeds: tuple[StrictInt, ...] = Field((0, 1, 2), min_length=1, max_length=_MAX_RUNS)
     splits: tuple[FolderName, ...] = ()
     controls: tuple[Literal["terrain only"], ...] = ()
 
@@ -486,8 +503,8 @@ class Preset(BaseModel):
             If a field is unknown or has an invalid value.
         """
         if unknown := changes.keys() - Recipe.model_fields.keys():
-            name, known = sanitize_text(min(unknown), 60), ", ".join(Recipe.model_fields)
-            raise UsageError(f"preset {self.name}: there is no field {name}; the fields are {known}")
+            raise UsageError(_unknown_field(f"preset {self.name}", min(unknown), Recipe))
+        self._check_field_names()
         models = sum(len(grid.models) * len(grid.methods) for grid in self.tasks.values())
         count = len(self.seeds) * len(self.series) * len(self.atmosphere) * models * max(1, len(self.splits))
         if count > _MAX_RUNS:
@@ -503,10 +520,23 @@ class Preset(BaseModel):
                 f"preset {self.name}: folds are not scored together for {kinds[0]}; give it one split"
             )
         if not self.splits or "split" in changes:
-            return tuple(self._iter_recipes(changes))
+            return _drop_repeated(self._iter_recipes(changes))
         folds = [tuple(self._iter_recipes({**changes, "split": name})) for name in self.splits]
         # all folds of a run follow each other, so that an interrupted grid has whole ones
-        return tuple(recipe for runs in zip(*folds, strict=True) for recipe in runs)
+        return _drop_repeated(recipe for runs in zip(*folds, strict=True) for recipe in runs)
+
+    def _check_field_names(self) -> None:
+        """Raise UsageError if fields of several runs name none, or one that the axes of the grid decide."""
+        places = {"fields": self.fields, "series_fields": self.series_fields}
+        places |= {f"tasks.{task}.fields": grid.fields for task, grid in self.tasks.items()}
+        for place, fields in places.items():
+            for name in fields:
+                if name in _AXES:
+                    raise UsageError(
+                        f"preset {self.name}: {place} cannot have {name}; list its values in {_AXES[name]}"
+                    )
+                if name not in Recipe.model_fields:
+                    raise UsageError(_unknown_field(f"preset {self.name}, {place}", name, Recipe))
 
     def _iter_recipes(self, changes: dict[str, Any]) -> Iterator[Recipe]:
         for control, (task, grid) in product(self.controls, self.tasks.items()):
@@ -581,9 +611,26 @@ def _validate_model(kind: type[_ModelT], content: dict[str, Any], what: str) -> 
     except ValidationError as error:
         errors = error.errors()
         first = next((item for item in errors if item["type"] == "extra_forbidden"), errors[0])
-        place = sanitize_text(".".join(str(part) for part in first["loc"]), 100) or "it"
+        place = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            known = ", ".join(kind.model_fields)
-            raise UsageError(f"{what}: there is no field {place}; the fields are {known}") from error
-        given = sanitize_text(repr(first["input"]), 80)
-        raise UsageError(f"{what}: {place}: {first['msg']} (is {given})") from error
+            raise UsageError(_unknown_field(what, place, kind)) from error
+        alike = [first]
+        if kind is Recipe and first["loc"]:  # what is wrong with it as each of the types that it may have
+            place = str(first["loc"][0])
+            alike = [item for item in errors if item["loc"][0] == place]
+        words = " or ".join(dict.fromkeys(item["msg"].removeprefix("Value error, ") for item in alike))
+        words = words.replace(" or Input should be ", " or ").replace("valid dictionary", "mapping")
+        words = words.replace("valid tuple", "list").replace("Tuple", "The list")
+        where, given = f"{sanitize_text(place, 100)}: ", f" (is {sanitize_text(repr(first['input']), 80)})"
+        raise UsageError(f"{what}: {where}{words}{given}" if place else f"{what}: {words}") from error
+
+
+def _unknown_field(what: str, name: object, kind: type[BaseModel]) -> str:
+    return (
+        f"{what}: there is no field {sanitize_text(name, 100)}; the fields are {', '.join(kind.model_fields)}"
+    )
+
+
+def _drop_repeated(recipes: Iterable[Recipe]) -> tuple[Recipe, ...]:
+    """Return each run once; a repeated one would count as a further seed in tables."""
+    return tuple({recipe.folder_name: recipe for recipe in recipes}.values())

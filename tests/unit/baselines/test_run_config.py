@@ -12,6 +12,8 @@ from hephaestus_baselines.config.run_config import Preset, Recipe, preset_names,
 from hephaestus_baselines.reporting.published_scores import PUBLISHED_SCORES
 from hephaestus_build.core.errors import UsageError
 
+ONE = "description: x\ntasks: {classification: {models: {resnet-50: {}}}}\n"
+
 
 def recipe(**fields: Any) -> Recipe:
     return Recipe(**{"task": "classification", "model": "resnet-50", **fields})
@@ -184,6 +186,13 @@ def test_the_small_grid_has_what_make_benchmark_promises() -> None:
     assert {run.weights for run in runs} == {"none"}
 
 
+def test_no_run_counts_twice_as_two_seeds_would() -> None:
+    small = read_preset("small")
+    assert small.model_copy(update={"seeds": (0, 0)}).make_recipes() == small.make_recipes(seed=0)
+    keys = [run.folder_name for run in small.make_recipes(seed=3)]
+    assert len(keys) == len(set(keys))
+
+
 def test_runs_of_one_group_differ_in_their_seed_alone() -> None:
     groups: dict[str, set[int]] = {}
     for run in read_preset("paper").make_recipes():
@@ -207,8 +216,16 @@ def test_runs_of_one_group_differ_in_their_seed_alone() -> None:
         ),
         (
             "description: x\nseeds: []\ntasks: {classification: {models: {resnet-50: {}}}}\n",
-            "seeds: Tuple should have at least 1 item",
+            "seeds: The list should have at least 1 item",
         ),
+        (f"fields: {{seed: 3}}\n{ONE}", "fields cannot have seed; list its values in seeds"),
+        (f"series_fields: {{atmosphere: both}}\n{ONE}", "cannot have atmosphere; list its values in atmo"),
+        (f"series: [false]\nseries_fields: {{epoch: 3}}\n{ONE}", "series_fields: there is no field epoch;"),
+        (f"fields: {{epochs: yes}}\n{ONE}", "epochs: it takes a number, not true or false"),
+        (f"seeds: [yes]\n{ONE}", "seeds.0: Input should be a valid integer (is True)"),
+        (f"fields: {{workers: many}}\n{ONE}", "as an integer or 'auto' (is 'many')"),
+        (f"fields: {{augment: [flap]}}\n{ONE}", "augment: Input should be a valid boolean or 'blur', 'crop'"),
+        (f"fields: {{looks: 2}}\n{ONE}", "model resnet-50: wrapped phase cannot be averaged as an angle"),
         ("- a\n", "has no fields"),
         ("a: [\n", "is not YAML"),
     ],
