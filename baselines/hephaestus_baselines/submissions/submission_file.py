@@ -10,7 +10,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -156,13 +156,14 @@ def read_submission(path: Path) -> Submission:
     """
     try:
         content = read_bounded(path, _MAX_FILE_BYTES)
+        # before it is parsed: a row takes a hundred times the memory of its text
+        if max(content.count(b"\n"), content.count(b"\r")) > _MAX_ROWS + _MAX_HEADER_LINES:
+            raise ValueError(f"it has more than {_MAX_ROWS} rows")
         text = decode_utf8(content)
         read = _read_json_lines if path.suffix.lower() in _JSON_SUFFIXES else _read_csv
         header, rows = read(text)
         wanted = _wanted_columns(header)
-        return Submission(
-            path, hash_bytes(content), header, [_parse_row(row, wanted) for row in _bounded(rows)]
-        )
+        return Submission(path, hash_bytes(content), header, [_parse_row(row, wanted) for row in rows])
     except ValidationError as error:
         raise _unreadable(path, f"its header has {_first_error(error)}") from error
     except OSError as error:
@@ -237,8 +238,7 @@ def match_rows(submission: Submission, wanted: Mapping[SampleKey, SplitPart]) ->
     if faults.counts:
         raise HephaestusError(
             f"{submission.path}: {faults.describe(len(wanted))}; `hephaestus benchmark template` writes a "
-            "file "
-            "with all samples to be filled in"
+            "file with all samples to be filled in"
         )
     return found
 
@@ -304,7 +304,8 @@ def _csv_rows(body: str) -> Iterator[Mapping[str, Any]]:
 
 def _read_json_lines(text: str) -> tuple[SubmissionHeader, Iterator[Mapping[str, Any]]]:
     lines = (line for line in io.StringIO(text) if line.strip())
-    first = next(lines, "")
+    if not (first := next(lines, "")):
+        raise ValueError("it is empty")
     return SubmissionHeader.model_validate(_json_object(first)), map(_json_object, lines)
 
 
@@ -315,22 +316,16 @@ def _json_object(line: str) -> dict[str, Any]:
     return value
 
 
-def _bounded(rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Yield rows; ValueError beyond the limit, as a row takes a hundred times the memory of its text."""
-    for number, row in enumerate(rows):
-        if number == _MAX_ROWS:
-            raise ValueError(f"it has more than {_MAX_ROWS} rows")
-        yield row
-
-
 def _parse_row(row: Mapping[str, Any], wanted: Sequence[str]) -> tuple[SampleKey, str, Any]:
-    if strange := row.keys() - set(_COLUMNS):
+    if strange := row.keys() - {*_COLUMNS, ""}:
         raise ValueError(
             f"it has a column {sanitize_text(min(strange), 60)!r}; the columns are {', '.join(wanted)} "
-            "and, if "
-            "you like, part"
+            "and, if you like, part"
         )
-    if lacking := [name for name in wanted if name not in row]:
+    if "" in row:
+        raise ValueError("a row has more values than there are columns")
+    given = {name for name, value in row.items() if value is not None or name == "probability"}
+    if lacking := [name for name in wanted if name not in given]:
         raise ValueError(f"a row has no {lacking[0]}; the columns are {', '.join(wanted)}")
     if extra := [name for name in ("row", "column", "probability") if name in row and name not in wanted]:
         raise ValueError(
@@ -379,6 +374,5 @@ def _first_error(error: ValidationError) -> str:
 def _unreadable(path: Path, why: object) -> HephaestusError:
     return HephaestusError(
         f"{path} is no submission that can be read: {sanitize_text(why, 300)}; `hephaestus benchmark "
-        "template` "
-        "writes one to be filled in (docs/scoring.md)"
+        "template` writes one to be filled in (docs/scoring.md)"
     )
