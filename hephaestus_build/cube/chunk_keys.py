@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import date
 
 from hephaestus_build.core.frames import Pair
@@ -74,6 +74,23 @@ class ChunkKeys:
         for name in granule.objects:
             variable, strip = split_object_name(name)
             yield name, f"{variable}/{self._space.chunk_name(at, 2, strip)}"
+
+    def optional_tables(self, variables: Collection[str]) -> set[str]:
+        """Return the keys of the tables of some optional variables, in the root group and in `pairs`.
+
+        Parameters
+        ----------
+        variables : collection of str
+            The optional variables that a cube has.
+        """
+        schema = cube_schema().with_optional(variables)
+        names = [table.name for table in schema.variables_with_layout("table") if table.optional]
+        keys = {self._space.chunk_key(name, (), 2) for name in names}
+        rows = range(-(-len(self._row) // schema.table_rows))
+        for group in schema.groups.values() if names else ():
+            paths = [path for path, name in group.tables.items() if name in names]
+            keys.update(self._pair_space.chunk_key(path, (row,), 0) for path in paths for row in rows)
+        return keys
 
     def _epoch_keys(self, granule: Granule, day: date) -> Iterator[tuple[str, str]]:
         variables = cube_schema().variables

@@ -28,6 +28,7 @@ from hephaestus_build.cube.granules import (
     present_optional_variables,
 )
 from hephaestus_build.cube.key_spaces import KeyHistory
+from hephaestus_build.cube.lost_values import image_arrays, lost_objects, optional_arrays, select_keys
 from hephaestus_build.cube.schema import cube_schema
 
 
@@ -38,7 +39,7 @@ class StoredHistory:
     Attributes
     ----------
     chunk_keys : callable
-        Returns the keys of all chunks of the published generation, without the retired ones.
+        Returns the keys of all chunks of the published generation, the retired ones among them.
     key_spaces : callable
         Returns the key spaces of all generations that are kept: of the root group and of the others.
     """
@@ -144,29 +145,33 @@ class CubeInventory:
         )
         other_images = self.is_outdated or not grid.same_as(self.grid)
         other_overviews = other_images or after.overview_factor != self.overview_factor
-        lost = [] if other_images else self._lost_keys(granules)
-        lost_pairs = [key for key in lost if key.startswith(PAIR_GROUPS)]
-        lost_dates = [key for key in lost if not key.startswith(PAIR_GROUPS)]
+        lost = set[str]() if other_images else self._lost_keys(after, history)
+        lost_pairs = {key for key in lost if key.startswith(PAIR_GROUPS)}
+        lost_dates = lost - lost_pairs
+        # nobody who opens the next generation asks for an array that it does not have
+        unasked = select_keys(lost, optional_arrays({*self.optional_variables} - {*after.optional_variables}))
         epochs_move = bool(other_images or not _continues(after.axes.epochs, self.axes.epochs))
-        dates_move = bool(epochs_move or lost_dates)
-        pairs_move = bool(other_overviews or lost_pairs or not _continues(after.axes.pairs, self.axes.pairs))
+        dates_move = bool(epochs_move or lost_dates - unasked)
+        pairs_move = bool(
+            other_overviews or lost_pairs - unasked or not _continues(after.axes.pairs, self.axes.pairs)
+        )
         if not (dates_move or pairs_move):
-            return after._restore([], [])
-        used = history.chunk_keys()
+            return after._restore(lost_dates, lost_pairs)
+        used = history.chunk_keys().difference(self.retired_keys)
         in_pairs = {key for key in used if key.startswith(PAIR_GROUPS)}
         spaces = history.key_spaces()
         free = self.keys.free_spaces({date_space for date_space, _ in spaces})
         free_pairs = self.pair_keys.free_spaces({pair_space for _, pair_space in spaces})
         keys, pair_keys, axes = self.keys, self.pair_keys, after.axes
         if dates_move and free and (free_pairs or not epochs_move):
-            keys, lost_dates = keys.move(free[0], used - in_pairs), []
+            keys, lost_dates = keys.move(free[0], used - in_pairs), set()
             pairs_move |= epochs_move  # one table of the group `pairs` lies along the dates
         elif other_images:
             raise ValueError("all key spaces are in use by generations on another grid")
         elif dates_move:  # out of order rather than at a position that an open reader takes for another date
             axes = self.axes.append_dates(axes)
         if pairs_move and free_pairs:
-            pair_keys, lost_pairs = pair_keys.move(free_pairs[0], in_pairs), []
+            pair_keys, lost_pairs = pair_keys.move(free_pairs[0], in_pairs), set()
         elif other_overviews:
             raise ValueError("all key spaces are in use by generations with overviews of another size")
         elif pairs_move:
@@ -174,36 +179,40 @@ class CubeInventory:
         moved = replace(after, axes=axes, keys=keys, pair_keys=pair_keys)
         return moved._restore(lost_dates, lost_pairs)
 
-    def _restore(self, lost_dates: Iterable[str], lost_pairs: Iterable[str]) -> CubeInventory:
+    def _restore(self, lost_dates: set[str], lost_pairs: set[str]) -> CubeInventory:
         """Return the inventory with lost keys retired, and with those retired no more that are stored again.
 
         A retired key in the key space in use gives an error instead of no data.
         """
         if not (lost_dates or lost_pairs or self.keys.own_retired or self.pair_keys.own_retired):
             return self
-        stored = self._granule_keys()
+        stored = self._stored_keys()
         return replace(
             self,
             keys=self.keys.retire(lost_dates, stored=stored),
             pair_keys=self.pair_keys.retire(lost_pairs, stored=stored),
         )
 
-    def _lost_keys(self, granules: Mapping[str, Granule]) -> list[str]:
-        """Return the keys of products of which images are stored here, and none in the next generation.
+    def _lost_keys(self, after: CubeInventory, history: StoredHistory) -> set[str]:
+        """Return the keys at which readers of this generation would find no data in place of data.
 
-        At these keys, readers of this generation would find no data in place of data. A mask without pixels
-        is no loss: it is what the annotation says now.
+        An inventory without any granule is that of a cube whose record is lost: all images on disk are its
+        own.
         """
-        lost = (
-            granule
-            for key, granule in self.granules.items()
-            if granule.kind != "mask" and not ((after := granules.get(key)) and after.objects)
-        )
-        return [key for granule in lost for _, key in self.chunk_keys.keys(granule)]
+        if not self.granules:
+            on_disk = select_keys(history.chunk_keys(), image_arrays())
+            return on_disk.difference(self.retired_keys, after._stored_keys())
+        lost = self.chunk_keys.optional_tables(self.optional_variables)
+        lost -= after.chunk_keys.optional_tables(after.optional_variables)
+        for key, granule in self.granules.items():
+            if names := lost_objects(granule, after.granules.get(key)):
+                lost.update(path for name, path in self.chunk_keys.keys(granule) if name in names)
+        return lost
 
-    def _granule_keys(self) -> set[str]:
-        """Return the keys of all objects of granules."""
-        return {key for granule in self.granules.values() for _, key in self.chunk_keys.keys(granule)}
+    def _stored_keys(self) -> set[str]:
+        """Return the keys of all objects of granules, and of the tables that not every cube has."""
+        stored = {key for granule in self.granules.values() for _, key in self.chunk_keys.keys(granule)}
+        return stored | self.chunk_keys.optional_tables(self.optional_variables)
 
     def __repr__(self) -> str:
         height, width = self.grid.shape
@@ -325,7 +334,7 @@ class CubeInventory:
             if place is not None and place not in (pairs if isinstance(place, Pair) else dates):
                 raise ValueError(f"it has {granule.key}, but no such pair or date")
         own_retired = self.keys.own_retired + self.pair_keys.own_retired
-        if own_retired and self._granule_keys().intersection(own_retired):
+        if own_retired and self._stored_keys().intersection(own_retired):
             raise ValueError("a key of its images is retired")
         _ = self.era5_area  # raises if the grid is not on the Earth
 

@@ -17,7 +17,7 @@ two dates of an axis::
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,9 +27,35 @@ import msgspec
 RETIRED_CHUNK = b"This chunk has another key since a later publication. Open the cube again.\n"
 #: Maximum number of retired keys of a cube.
 _MAX_RETIRED = 200_000
-_RETIRED_KEY = re.compile(
+_CHUNK_KEY = re.compile(
     r"(?:[a-z][a-z0-9_]{0,99}/){1,2}(?:c(?:\.[0-9]{1,7}){0,4}|c(?:/[0-9]{1,7}){1,4}|[0-9]{1,7}(?:\.[0-9]{1,7}){0,3})"
 )
+
+
+def is_chunk_key(key: str) -> bool:
+    """Return whether a path in a store is the key of a chunk, in any key space.
+
+    Examples
+    --------
+    >>> is_chunk_key("overview/coherence/c.3.0.0"), is_chunk_key("dem/zarr.json")
+    (True, False)
+    """
+    return _CHUNK_KEY.fullmatch(key) is not None
+
+
+def find_array(path: str, arrays: Container[str]) -> str:
+    """Return which array the object at `path` belongs to; empty where it belongs to none of them.
+
+    Parameters
+    ----------
+    path : str
+        Path of an object in the store, such as ``overview/coherence/c.3.0.0``.
+    arrays : container of str
+        Paths of arrays.
+    """
+    first, _, rest = path.partition("/")
+    inner = f"{first}/{rest.partition('/')[0]}"
+    return first if first in arrays else inner if inner in arrays else ""
 
 
 @dataclass(frozen=True)
@@ -149,7 +175,7 @@ class KeyHistory(msgspec.Struct, frozen=True):
         if len(self.retired_keys) > _MAX_RETIRED:
             raise ValueError("its retired keys are not those of a cube")
         for key in self.retired_keys:
-            if not _RETIRED_KEY.fullmatch(key):
+            if not is_chunk_key(key):
                 raise ValueError(f"{key[:100]!r} is not the key of a chunk")
 
     def free_spaces(self, others: Collection[int]) -> list[int]:

@@ -138,9 +138,9 @@ def _next_inventory(build: Build, granules: Mapping[str, Granule]) -> CubeInvent
         return replace(contents, satellites=_satellites(context, contents.axes.epochs))
     except ValueError as error:
         raise HephaestusError(
-            f"{context.frame}: its grid has changed again, and readers of earlier generations could take its "
-            f"images for theirs ({error}); `hephaestus gc {context.frame}` removes generations that are no "
-            f"longer read, then run the same command again"
+            f"{context.frame}: {error}, whose readers could take the new images for theirs; once nobody "
+            f"reads them, `hephaestus gc {context.frame} --keep 1 --older-than 0` removes them, then run the "
+            f"same command again"
         ) from error
 
 

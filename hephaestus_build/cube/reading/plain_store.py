@@ -31,7 +31,8 @@ from hephaestus_build.core.plain_files import (
     walk_files,
 )
 from hephaestus_build.cube.codecs.decoded_size import check_decoded_size
-from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES, find_array
+from hephaestus_build.cube.key_spaces import find_array
+from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES
 from hephaestus_build.cube.reading.store_objects import read_range
 from hephaestus_build.cube.reading.verified_objects import ObjectVerifier, check_absent, is_retired
 

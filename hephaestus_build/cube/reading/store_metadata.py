@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,21 +97,6 @@ def read_store_metadata(store: Path) -> StoreMetadata:
         except ValueError as error:
             raise ValueError(f"the metadata of {name}: {error}") from None
     return StoreMetadata(consolidated is not None, attributes, arrays, groups)
-
-
-def find_array(path: str, arrays: Container[str]) -> str:
-    """Return which array the object at `path` belongs to; empty where it belongs to none of them.
-
-    Parameters
-    ----------
-    path : str
-        Path of an object in the store, such as ``overview/coherence/c.3.0.0``.
-    arrays : container of str
-        Paths of arrays.
-    """
-    first, _, rest = path.partition("/")
-    inner = f"{first}/{rest.partition('/')[0]}"
-    return first if first in arrays else inner if inner in arrays else ""
 
 
 def _group_attributes(value: Mapping[str, Any]) -> Mapping[str, Any] | None:

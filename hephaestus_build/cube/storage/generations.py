@@ -59,6 +59,7 @@ from hephaestus_build.core.plain_files import (
 )
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.cube.inventory import CubeInventory, StoredHistory
+from hephaestus_build.cube.key_spaces import is_chunk_key
 from hephaestus_build.cube.schema import GRID_MAPPING
 from hephaestus_build.cube.storage.frame_folder import (
     GENERATION_NUMBER,
@@ -315,18 +316,16 @@ class FrameStore:
         return StoredHistory(self._published_chunk_keys, self._used_key_spaces)
 
     def _published_chunk_keys(self) -> set[str]:
-        """Return the keys of all chunks of the published generation, without the retired ones."""
+        """Return the keys of all chunks of the published generation, the retired ones among them."""
         current = self.published_generation()
         if current is None:
             return set()
         try:
-            listed, retired = {*current.read_manifest()}, current.read_inventory().retired_keys
-        except HephaestusError:  # its record is lost
-            listed, retired = {name for name, _ in walk_files(current.store)}, ()
-        keys = (key for key in listed if "/" in key and not key.endswith("zarr.json"))
+            listed = {*current.read_manifest()}
+        except HephaestusError:  # it is lost
+            listed = {name for name, _ in walk_files(current.store)}
         # a grid mapping has one value, which has no meaning and always the same key
-        chunks = {key for key in keys if GRID_MAPPING not in key.split("/")}
-        return chunks.difference(retired)
+        return {key for key in listed if is_chunk_key(key) and GRID_MAPPING not in key.split("/")}
 
     def _used_key_spaces(self) -> set[tuple[int, int]]:
         """Return the key spaces of all generations on disk whose record can be read."""

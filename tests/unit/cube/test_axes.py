@@ -3,14 +3,24 @@
 from dataclasses import replace
 from datetime import date, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import toy_cube
-from cube_editions import ATTRIBUTES, GRID, inventory_of
+from cube_editions import ATTRIBUTES, GRID, completed, inventory_of
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.cube.date_axes import DateAxes
+from hephaestus_build.cube.granules import (
+    DEM_KEY,
+    ChunkRef,
+    DemGranule,
+    Granule,
+    GranuleKey,
+    OptionalGranule,
+    OverviewGranule,
+)
 from hephaestus_build.cube.inventory import CubeInventory, StoredHistory
 from hephaestus_build.cube.key_spaces import KEY_SPACES, KeyHistory, KeySpace
 
@@ -37,12 +47,16 @@ def history(contents: CubeInventory, on_disk: set[int]) -> StoredHistory:
     return StoredHistory(chunk_keys, lambda: {(space, space) for space in on_disk})
 
 
+#: Granules of a cube without any image.
+NO_IMAGES = {DEM_KEY: DemGranule.make("", (), GRID)}
+
+
 def empty(listed) -> CubeInventory:
-    return CubeInventory.new(GRID, {}, ATTRIBUTES, listed)
+    return CubeInventory.new(GRID, NO_IMAGES, ATTRIBUTES, listed)
 
 
 def grow(contents: CubeInventory, listed, on_disk=frozenset()) -> CubeInventory:
-    return contents.succeed(GRID, {}, ATTRIBUTES, listed, history(contents, on_disk))
+    return contents.succeed(GRID, NO_IMAGES, ATTRIBUTES, listed, history(contents, on_disk))
 
 
 def test_axes_hold_every_acquisition_of_a_listed_pair():
@@ -146,6 +160,57 @@ def test_images_that_are_lost_move_the_keys_and_an_empty_mask_does_not():
     assert contents.succeed(GRID, absent, ATTRIBUTES, (), NOTHING).keys.index == 1
     shifted = replace(GRID, west=GRID.west + 1)
     assert contents.succeed(shifted, contents.granules, ATTRIBUTES, (), NOTHING).keys.index == 1
+
+
+def with_objects(granule: Granule, *names: str) -> Granule:
+    return msgspec.structs.replace(granule, objects=dict.fromkeys(names, ChunkRef("0" * 64, 1)))
+
+
+def test_a_field_that_is_lost_moves_the_keys_and_an_image_without_data_does_not():
+    name = toy_cube.PAIRS[0]
+    contents = inventory_of(completed({f"pair/{name}": 1}))
+    epoch = next(granule for granule in contents.granules.values() if granule.kind == "epoch")
+    gridded = with_objects(epoch, *(name for name in epoch.objects if not name.startswith("era5_")))
+    after = contents.succeed(GRID, {**contents.granules, epoch.key: gridded}, ATTRIBUTES, (), NOTHING)
+    assert (after.keys.index, after.pair_keys.index) == (1, 0)
+    drawn = OverviewGranule.make(Pair.parse(name), "", 8)
+    small = with_objects(drawn, "coherence", "water_vapour_difference")
+    contents = replace(contents, granules={**contents.granules, drawn.key: small})
+    for names, index in ((("coherence",), 1), (("water_vapour_difference",), 0)):
+        granules = {**contents.granules, drawn.key: with_objects(drawn, *names)}
+        after = contents.succeed(GRID, granules, ATTRIBUTES, (), NOTHING)
+        assert (after.keys.index, after.pair_keys.index) == (0, index)
+
+
+def test_the_keys_of_an_optional_variable_that_is_taken_away_are_retired_and_no_others_move():
+    plain = inventory_of(completed({f"pair/{toy_cube.PAIRS[0]}": 1}))
+    look = GranuleKey.of_optional("look_up")
+    baseline = GranuleKey.of_optional("perpendicular_baseline")
+    added: dict[str, Granule] = {
+        look: with_objects(OptionalGranule.make(look, "", ()), "look_up.0"),
+        baseline: OptionalGranule.make(baseline, "", (), metres={}),
+    }
+    contents = replace(plain, granules={**plain.granules, **added})
+    without = contents.succeed(GRID, plain.granules, ATTRIBUTES, (), NOTHING)
+    assert without.keys == KeyHistory(0, (("look_up/c.0.0", "perpendicular_baseline/c.0.0"), (), ()))
+    assert without.pair_keys == KeyHistory(0, (("pairs/perpendicular_baseline/c.0",), (), ()))
+    assert CubeInventory.decode(without.encode()) == without
+    again = without.succeed(GRID, contents.granules, ATTRIBUTES, (), NOTHING)
+    assert (again.keys, again.pair_keys) == (KeyHistory(), KeyHistory())
+
+
+def test_without_a_record_images_on_disk_that_are_not_stored_again_count_as_lost():
+    every = completed({f"pair/{name}": 1 for name in toy_cube.PAIRS[:2]})
+    contents = inventory_of(every)
+    keys = {key for granule in contents.granules.values() for _, key in contents.chunk_keys.keys(granule)}
+    disk = StoredHistory(lambda: {*keys, "epoch/c.0", "deformation_mask/c.0.1.0.0", "pairs/stored/c.0"}, set)
+    recovered = replace(contents, granules={})
+    same = recovered.succeed(GRID, contents.granules, ATTRIBUTES, (), disk)
+    assert same.keys == KeyHistory()
+    absent = inventory_of({**every, f"pair/{toy_cube.PAIRS[1]}": 0}).granules
+    moved = recovered.succeed(GRID, absent, ATTRIBUTES, (), disk)
+    assert (moved.keys.index, moved.pair_keys.index) == (1, 0)
+    assert keys < {*moved.retired_keys}
 
 
 def test_without_a_free_key_space_lost_images_are_errors_until_they_are_stored_again():
