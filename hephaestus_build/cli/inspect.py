@@ -13,6 +13,7 @@ from hephaestus_build.core.errors import wrap_unexpected_errors
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.cube.discovery import find_cube
 from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.schema_versions import UPGRADE, is_later_schema
 from hephaestus_build.cube.validation.wording import describe_wording
 from hephaestus_build.operations.inspection import CubeSummary, summarize_cube
 
@@ -48,7 +49,10 @@ def inspect(
             f"{summary.frame}{' (simulated)' if summary.simulated else ''}", _summary_rows(path, summary)
         )
     name = summary.frame or target
-    if summary.versions.get("schema") not in (None, cube_schema().version):
+    version = summary.versions.get("schema")
+    if is_later_schema(version):
+        advice = UPGRADE
+    elif version not in (None, cube_schema().version):
         advice = f"`hephaestus migrate {name}` brings it over from an earlier schema"
     else:
         advice = f"`hephaestus verify {target}` names the command that mends it"

@@ -25,7 +25,7 @@ from hephaestus_build.cube.storage.migration import (
     migrate_folder,
     needs_migration,
 )
-from hephaestus_build.operations.schema_migration import frames_of_earlier_schemas, migrate_schema
+from hephaestus_build.operations.schema_migration import frames_of_other_schemas, migrate_schema
 
 
 def migrate(
@@ -75,7 +75,7 @@ def _steps(settings: Settings, chosen: list[Frame] | None) -> Iterator[Callable[
         yield partial(_move_frame, frame, settings)
     for source, target in folders_to_migrate(settings) if chosen is None else ():
         yield partial(_move_folder, source, target)
-    outdated = frames_of_earlier_schemas(settings)
+    outdated = frames_of_other_schemas(settings)
     for frame, home in outdated:
         if chosen is None or frame in chosen:
             yield partial(_encode_frame_again, frame, home)

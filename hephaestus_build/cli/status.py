@@ -22,6 +22,7 @@ from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.schema_versions import describe_other_schema
 from hephaestus_build.cube.validation.wording import describe_wording
 from hephaestus_build.operations.frame_list import read_frame_list
 from hephaestus_build.operations.run_log import read_last_runs
@@ -143,10 +144,7 @@ def _attention_lines(row: FrameStatus) -> Iterator[str]:
     if row.problem:
         yield row.problem
     if row.schema not in ("", cube_schema().version):
-        yield (
-            f"it was written in schema {row.schema}, this version writes {cube_schema().version}; "
-            f"`hephaestus migrate {row.frame}` brings it over without downloading anything"
-        )
+        yield describe_other_schema(row.frame, row.schema)
     elif row.other_wording:
         yield describe_wording(row.frame)
     elif row.to_migrate:

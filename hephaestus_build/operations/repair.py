@@ -14,6 +14,7 @@ from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.granules import DEM_KEY, Granule, GranuleKey
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.schema_versions import FIRST_SCHEMA
 from hephaestus_build.cube.storage.adoption import adopt_copy
 from hephaestus_build.cube.storage.frame_folder import PROVENANCE
 from hephaestus_build.cube.storage.generations import FrameStore, LostGenerationError
@@ -112,8 +113,8 @@ def repair(frame: Frame, settings: Settings, listener: ProgressListener | None =
         _, contents = read_record(current)
         if found.is_outdated:
             raise HephaestusError(
-                f"{frame}: its cube was written in schema {contents.schema_version or '1.0'}, this version "
-                f"writes {cube_schema().version}; {found.describe_remedy(str(frame), current.store)}"
+                f"{frame}: its cube was written in schema {contents.schema_version or FIRST_SCHEMA}, this "
+                f"version writes {cube_schema().version}; {found.describe_remedy(str(frame), current.store)}"
             )
         broken = sorted({GranuleKey(damage.unit) for damage in damages if damage.unit})
         granules = _rebuild(frame, settings, frame_store, contents, broken, listener) if broken else {}

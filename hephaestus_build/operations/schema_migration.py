@@ -48,6 +48,7 @@ from hephaestus_build.cube.reading.plain_store import PlainStore
 from hephaestus_build.cube.reading.store_metadata import read_store_metadata
 from hephaestus_build.cube.reading.verified_objects import ObjectVerifier
 from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.schema_versions import FIRST_SCHEMA, describe_other_schema, is_later_schema
 from hephaestus_build.cube.storage.adoption import adopt_copy
 from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.cube.storage.staging import StagingArea
@@ -97,7 +98,7 @@ class SchemaMigration:
         return {**vars(self), "frame": str(self.frame), "schema": cube_schema().version}
 
 
-def frames_of_earlier_schemas(settings: Settings) -> list[tuple[Frame, Settings]]:
+def frames_of_other_schemas(settings: Settings) -> list[tuple[Frame, Settings]]:
     """Return the frames whose published cube has another schema or wording, and the settings of each.
 
     Cubes whose record cannot be read are left out; `hephaestus status` names them.
@@ -143,6 +144,8 @@ def migrate_schema(
             if has_other_wording(current.store):
                 return _reword(frame_store, current, contents)
             contents = None
+        if contents is not None and is_later_schema(contents.schema_version):
+            raise HephaestusError(f"{frame}: {describe_other_schema(str(frame), contents.schema_version)}")
         if current is None or contents is None:
             raise HephaestusError(f"{frame}: there is no cube of an earlier schema to migrate")
         granules = _take_over(contents, frame_store.staging, listener)
@@ -178,7 +181,7 @@ def migrate_schema(
         return SchemaMigration(
             frame,
             published.number,
-            contents.schema_version or "1.0",
+            contents.schema_version or FIRST_SCHEMA,
             sum(bool(granule.objects) for granule in granules.values()),
             tuple(damaged),
         )

@@ -15,6 +15,7 @@ from hephaestus_build.core.plain_files import list_names
 from hephaestus_build.core.plain_text import count_of, sanitize_text, utc_text
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import cubes_dir_for, is_simulated_cube
+from hephaestus_build.cube.schema_versions import is_later_schema
 from hephaestus_build.cube.storage.frame_folder import GENERATIONS
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.migration import needs_migration
@@ -303,6 +304,7 @@ def _read_frame_status(
     owed, accepted = partition_accepted(summary.missing, frame, accept)
     # a simulated cube among the real ones is one of an earlier version
     misplaced = summary.simulated and not tried["simulated"]
+    outdated = summary.outdated and not is_later_schema(summary.schema)
     return FrameStatus(
         frame=str(frame),
         generation=current.number,
@@ -324,6 +326,6 @@ def _read_frame_status(
         **{
             **tried,
             "simulated": tried["simulated"] or summary.simulated,
-            "to_migrate": tried["to_migrate"] or misplaced or summary.outdated or summary.reworded,
+            "to_migrate": tried["to_migrate"] or misplaced or outdated or summary.reworded,
         },
     )

@@ -12,6 +12,7 @@ from typing import Literal
 from hephaestus_build.core.plain_files import read_plain_file
 from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.schema_versions import UPGRADE, is_later_schema
 from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.cube.storage.manifest import MAX_RECORD_BYTES
 from hephaestus_build.cube.storage.writer import encode_metadata
@@ -21,8 +22,9 @@ from hephaestus_build.cube.validation.schema_conformance import check_schema
 from hephaestus_build.cube.validation.wording import describe_wording, has_other_wording
 
 #: What helps: ``repair`` rebuilds the damaged objects, ``migrate`` writes the cube anew in the schema of this
-#: version, ``rebuild`` removes the generation and builds the frame again.
-Remedy = Literal["repair", "migrate", "rebuild"]
+#: version, ``upgrade`` installs a version that knows its schema, ``rebuild`` removes the generation and
+#: builds the frame again.
+Remedy = Literal["repair", "migrate", "upgrade", "rebuild"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class CubeVerification:
     ----------
     damages : tuple of Damage
         Objects that are not as they were published, else metadata and tables that contradict the record.
-    remedy : {"repair", "migrate", "rebuild"}
-        What mends all of them.
+    remedy : {"repair", "migrate", "upgrade", "rebuild"}
+        What mends all of them; of an undamaged cube of another schema, what brings it over.
     false_record : str
         Why the record itself cannot be used, if so.
     is_outdated : bool
@@ -61,6 +63,8 @@ class CubeVerification:
         """
         if self.remedy == "repair":
             return f"`hephaestus repair {target}` mends it"
+        if self.remedy == "upgrade":
+            return f"{UPGRADE}, and `hephaestus repair {target}` mends it then"
         if self.remedy == "rebuild":
             return (
                 f"remove {store.parent} and the link to it, and `hephaestus build {target}` builds it again"
@@ -73,6 +77,8 @@ class CubeVerification:
 
     def describe_version(self, frame: str) -> str:
         """Return what another version wrote and how it is brought over; empty if there is nothing."""
+        if self.remedy == "upgrade":
+            return f"every object is as it was published, in a later schema than this version's; {UPGRADE}"
         if self.is_outdated:
             return (
                 f"every object is as it was published; its values are checked once `hephaestus migrate "
@@ -100,13 +106,14 @@ def verify_cube(generation: Generation, listener: ProgressListener | None = None
     """
     damages = tuple(verify_generation(generation, listener))
     objects, contents = read_record(generation)
-    outdated = contents.is_outdated
+    if contents.is_outdated:
+        lost = damages and (not objects or any(damage.path == "zarr.json" for damage in damages))
+        later = is_later_schema(contents.schema_version)
+        return CubeVerification(
+            damages, "upgrade" if later else "rebuild" if lost else "migrate", is_outdated=True
+        )
     if damages:
-        migratable = bool(objects) and not any(damage.path == "zarr.json" for damage in damages)
-        remedy: Remedy = "repair" if not outdated else "migrate" if migratable else "rebuild"
-        return CubeVerification(damages, remedy, is_outdated=outdated)
-    if outdated:
-        return CubeVerification(is_outdated=True)
+        return CubeVerification(damages)
     return _compare_with_record(generation, contents, listener)
 
 

@@ -27,7 +27,7 @@ from hephaestus_build.cube.granules import (
     OptionalGranule,
 )
 from hephaestus_build.cube.inventory import CubeInventory
-from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.schema_versions import describe_other_schema
 from hephaestus_build.cube.storage.adoption import adopt_copy
 from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.download.request_pace import RequestLimits
@@ -356,9 +356,8 @@ def require_current_schema(frame: Frame, contents: CubeInventory) -> None:
     """
     if contents.is_outdated:
         raise HephaestusError(
-            f"{frame}: its cube was written in schema {contents.schema_version or '1.0'}, this version "
-            f"writes {cube_schema().version}; `hephaestus migrate {frame}` brings it over without "
-            f"downloading anything, then run the same command again"
+            f"{frame}: {describe_other_schema(str(frame), contents.schema_version)}, then run the same "
+            f"command again"
         )
 
 

@@ -23,6 +23,7 @@ from hephaestus_build.core.plain_files import read_plain_file
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.cube.granules import EpochGranule, InterferogramGranule, MaskGranule
+from hephaestus_build.cube.schema_versions import FIRST_SCHEMA
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
 from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.cube.validation.wording import has_other_wording, wording_fingerprint
@@ -117,7 +118,7 @@ def summarize_generation(generation: Generation) -> GenerationSummary:
         simulated=simulated,
         outdated=contents.is_outdated,
         reworded=not contents.is_outdated and has_other_wording(generation.store),
-        schema=contents.schema_version or "1.0",
+        schema=contents.schema_version or FIRST_SCHEMA,
         bytes=sum(dict(manifest.values()).values()),
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import toy_cube
 from hephaestus_build.cli import run_console_script
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame, Pair
@@ -116,6 +117,22 @@ def test_an_earlier_schema_is_never_called_damage(settings, hephaestus):
     damaged.write_bytes(damaged.read_bytes()[:-1])
     with pytest.raises(HephaestusError, match=advice):
         repair(FRAME, settings)
+
+
+def test_a_cube_of_a_later_schema_is_left_alone(tmp_path, monkeypatch, hephaestus):
+    attributes = toy_cube.attributes
+    monkeypatch.setattr(toy_cube, "attributes", lambda *of: {**attributes(*of), "schema_version": "99.0"})
+    simulated = load_settings(data_dir=tmp_path).for_simulated()
+    store = toy_cube.toy_cube(simulated.cubes_dir).resolve()
+    for command, code in (("status", 0), ("verify", 0), ("inspect", 1), ("migrate", 1), ("repair", 0)):
+        found, _, said = hephaestus(command, toy_cube.FRAME, "--data-dir", tmp_path)
+        assert (command, found) == (command, code)
+        assert "`pip install --upgrade hephaestus-build`" in said
+        assert "hephaestus migrate" not in said
+    assert not read_frame_status(simulated, Frame(toy_cube.FRAME)).to_migrate
+    min(store.glob("insar_difference/c*")).write_bytes(b"x")
+    with pytest.raises(HephaestusError, match=r"schema 99\.0, this version writes .*; `pip install"):
+        repair(Frame(toy_cube.FRAME), simulated)
 
 
 def test_the_command_brings_every_cube_over_and_says_so(settings, hephaestus):
