@@ -104,6 +104,7 @@ def repair(frame: Frame, settings: Settings, listener: ProgressListener | None =
             return _rebuild_whole(frame, settings, frame_store, current.store, str(lost), listener)
         damages = found.damages
         if not damages:
+            frame_store.staging.discard()  # of a repair that was killed once it had published
             return RepairReport(frame, current.number, (), version=found.describe_version(str(frame)))
         if found.false_record:
             raise HephaestusError(

@@ -31,6 +31,7 @@ from hephaestus_build.core.concurrency import map_bounded
 from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.plain_files import is_real_folder
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.granules import (
@@ -101,14 +102,18 @@ class SchemaMigration:
 def frames_of_other_schemas(settings: Settings) -> list[tuple[Frame, Settings]]:
     """Return the frames whose published cube has another schema or wording, and the settings of each.
 
-    Cubes whose record cannot be read are left out; `hephaestus status` names them.
+    Those too whose migration was killed once it had published. Cubes whose record cannot be read are left
+    out; `hephaestus status` names them.
     """
     found = []
     for frame, home in frames_with_settings(settings):
         with suppress(HephaestusError):
-            current = FrameStore(home.cubes_dir, frame).published_generation()
+            frame_store = FrameStore(home.cubes_dir, frame, staging=_STAGING)
+            current = frame_store.published_generation()
             if current is not None and (
-                current.read_inventory().is_outdated or has_other_wording(current.store)
+                is_real_folder(frame_store.staging.folder)
+                or current.read_inventory().is_outdated
+                or has_other_wording(current.store)
             ):
                 found.append((frame, home))
     return found
@@ -136,6 +141,7 @@ def migrate_schema(
     """
     frame_store = FrameStore(settings.cubes_dir, frame, staging=_STAGING)
     listener = listener or NullListener()
+    begun = is_real_folder(frame_store.staging.folder)
     with frame_store.lock():
         adopt_copy(frame_store, listener=listener)
         current = frame_store.published_generation()
@@ -143,6 +149,9 @@ def migrate_schema(
         if current is not None and contents is not None and not contents.is_outdated:
             if has_other_wording(current.store):
                 return _reword(frame_store, current, contents)
+            if begun:  # killed once all of it was complete
+                frame_store.staging.discard()
+                return SchemaMigration(frame, current.number, _schema_before(frame_store, current), 0, ())
             contents = None
         if contents is not None and is_later_schema(contents.schema_version):
             raise HephaestusError(f"{frame}: {describe_other_schema(str(frame), contents.schema_version)}")
@@ -193,6 +202,16 @@ def _reword(frame_store: FrameStore, current: Generation, contents: CubeInventor
     published = frame_store.published_generation()
     assert published is not None
     return SchemaMigration(frame_store.frame, published.number, cube_schema().version, 0, ())
+
+
+def _schema_before(frame_store: FrameStore, current: Generation) -> str:
+    """Return the schema of the generation before the published one; its own if there is none any more."""
+    for number in reversed(frame_store.generation_numbers()):
+        store = frame_store.root / f"{number:06d}" / current.store.name
+        if number < current.number:
+            with suppress(HephaestusError):
+                return Generation(number, store).read_inventory().schema_version or FIRST_SCHEMA
+    return cube_schema().version
 
 
 def _take_over(

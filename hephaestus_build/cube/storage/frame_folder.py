@@ -31,6 +31,8 @@ from hephaestus_build.core.plain_files import (
 GENERATIONS = ".generations"
 MANIFEST = "manifest.json"
 PROVENANCE = "provenance.json"
+#: What a staging area holds.
+LEDGER, OBJECTS = "ledger.jsonl", "objects"
 GENERATION_NUMBER = re.compile(r"[0-9]{6}")
 #: Leftovers of a killed writer: folders and small files with a random suffix.
 _LEFT_FOLDER = re.compile(r"\.(?:draft|removed)-[0-9a-f]{12}")
@@ -167,7 +169,7 @@ class FrameFolder:
         """Remove the leftovers of killed builds."""
         with self.guard_access(), suppress(FileNotFoundError), self._open() as root:
             for name in list_names(root):
-                if _LEFT_FOLDER.fullmatch(name) and self._holds_only_own(root, name):
+                if _LEFT_FOLDER.fullmatch(name) and self._holds_only_own(root, name, LEDGER, OBJECTS):
                     remove_folder(root, name)
                 elif _LEFT_FILE.fullmatch(name):
                     mode = os.stat(name, dir_fd=root, follow_symlinks=False).st_mode
@@ -179,10 +181,10 @@ class FrameFolder:
         with open_real_folder(self._cubes, f"{GENERATIONS}/{self._frame}") as descriptor:
             yield descriptor
 
-    def _holds_only_own(self, root: int, name: str) -> bool:
-        """Return whether a folder holds nothing but files of a generation of this frame."""
+    def _holds_only_own(self, root: int, name: str, *others: str) -> bool:
+        """Return whether a folder holds nothing but files of a generation of this frame, and some others."""
         try:
             with open_real_folder(root, name) as folder:
-                return self._own_names.issuperset(list_names(folder))
+                return {*self._own_names, *others}.issuperset(list_names(folder))
         except UnsafePathError:
             return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,6 +23,7 @@ from hephaestus_build.core.plain_files import (
 )
 from hephaestus_build.cube.granule_checks import check_granule
 from hephaestus_build.cube.granules import AnyGranule, ChunkRef, Granule
+from hephaestus_build.cube.storage.frame_folder import LEDGER, OBJECTS
 
 #: Maximum size of a ledger; every build of 1,000 pairs adds about 3 MB.
 _LEDGER_BYTES = 256 << 20
@@ -40,7 +43,7 @@ class StagingArea:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._ledger = folder / "ledger.jsonl"
+        self._ledger = folder / LEDGER
 
     def chunk_path(self, granule: Granule, name: str) -> Path:
         """Return the path of the object `name` of `granule`."""
@@ -48,7 +51,7 @@ class StagingArea:
         # that is in use
         return (
             self.folder
-            / "objects"
+            / OBJECTS
             / granule.kind
             / granule.name
             / f"{name}.{granule.objects[name].digest[:16]}"
@@ -140,7 +143,11 @@ class StagingArea:
         sync_files(self.chunk_path(granule, name) for granule in granules for name in granule.objects)
 
     def discard(self) -> None:
-        """Remove the staging area with all its granules."""
-        home = self.folder.parent
+        """Remove the staging area with all its granules.
+
+        If the process is killed meanwhile, the rest is a leftover that the next writer removes.
+        """
+        home, left = self.folder.parent, f".removed-{uuid.uuid4().hex[:12]}"
         with suppress(OSError), open_real_folder(home.parent, home.name) as root:
-            remove_folder(root, self.folder.name)
+            os.rename(self.folder.name, left, src_dir_fd=root, dst_dir_fd=root)
+            remove_folder(root, left)

@@ -19,7 +19,9 @@ from hephaestus_build.core.settings import Settings, load_settings
 from hephaestus_build.cube.reading.dataset import open_pinned_cube, suppress_codec_warnings
 from hephaestus_build.cube.reading.window_reader import WindowReader
 from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.storage import staging as staging_module
 from hephaestus_build.cube.storage.generations import FrameStore, Generation
+from hephaestus_build.cube.storage.staging import StagingArea
 from hephaestus_build.cube.validation.checksums import verify_generation
 from hephaestus_build.cube.validation.record_consistency import check_record_consistency
 from hephaestus_build.cube.validation.schema_conformance import check_schema
@@ -201,6 +203,39 @@ def test_a_migration_that_is_killed_goes_on(settings, steps, monkeypatch, tmp_pa
     migrate_schema(FRAME, settings)
     assert len(encoded) == every - finished
     assert verify_generation(published(settings)) == []
+
+
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("holder", "step"), [(FrameStore, "_publish"), (StagingArea, "discard")])
+def test_a_migration_that_is_killed_once_it_is_complete_is_finished(
+    settings, hephaestus, monkeypatch, holder, step
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(holder, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            migrate_schema(FRAME, settings)
+    option = ("--data-dir", str(settings.data_dir))
+    code, out, _ = hephaestus("migrate", *option)
+    assert (code, out.count("\n")) == (0, 1)
+    assert f"schema 1.2 brought over to {cube_schema().version} as generation 2; 0 granules" in out
+    assert verify_cube(published(settings)) == CubeVerification()
+    assert not frame_store_of(settings, "migration").staging.folder.exists()
+    assert hephaestus("migrate", *option)[1].startswith("nothing to migrate")
+
+
+def test_a_staging_area_whose_removal_was_cut_off_is_removed_by_the_next_writer(settings, monkeypatch):
+    frame_store = frame_store_of(settings, "migration")
+    with monkeypatch.context() as patch:
+        patch.setattr(staging_module, "remove_folder", killed)
+        with pytest.raises(KeyboardInterrupt):
+            migrate_schema(FRAME, settings)
+    assert list(frame_store.root.glob(".removed-*"))
+    with frame_store.lock():
+        frame_store.remove_old(keep=2, older_than=timedelta(0))
+    assert not list(frame_store.root.glob(".removed-*"))
 
 
 def test_readers_that_opened_the_earlier_schema_get_errors_and_never_no_data(settings):
