@@ -21,6 +21,8 @@ from hephaestus_build.cube.key_spaces import KeySpace
 
 #: Maximum size of a ``zarr.json`` in bytes and maximum number of arrays; this version writes 150,000 and 75.
 MAX_METADATA_BYTES, _MAX_ARRAYS = 8 << 20, 500
+#: Maximum size of a table: 12,800 texts of 10,000 characters of four bytes, as the group `pairs` holds them.
+_MAX_TABLE_BYTES = 512 << 20
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}(?:/[A-Za-z][A-Za-z0-9_]{0,99})?")
 #: Size of a value in bytes by dtype; 0 for strings, whose size varies.
 ITEMSIZES = {
@@ -150,7 +152,8 @@ def _check_array(array: Mapping[str, Any]) -> None:
     planes, plane = (shape[:-2], shape[-2:]) if image else ([], shape)
     if len(shape) > 4 or max(shape, default=0) > 1_000_000 or math.prod(planes) > MAX_TABLE_CELLS:
         raise ValueError(f"its shape is {shape}")
-    if math.prod(plane) > (MAX_GRID_PIXELS if image else 16 * MAX_TABLE_CELLS):
+    size = math.prod(plane) * max(1, ITEMSIZES[array["data_type"]])
+    if math.prod(plane) > MAX_GRID_PIXELS if image else size > _MAX_TABLE_BYTES:
         raise ValueError(f"its shape is {shape}")
     if math.prod(chunk) > (MAX_GRID_PIXELS if image else MAX_TABLE_CELLS):
         raise ValueError(f"its chunks are {chunk}")

@@ -1,5 +1,7 @@
 """Tests of texts as zero-padded rows of bytes, and of the division of tables into chunks of fixed shape."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,6 +10,10 @@ from hypothesis.extra import numpy as arrays
 
 from hephaestus_build.cube.codecs.padded_chunks import iter_chunk_positions, split_into_chunks
 from hephaestus_build.cube.codecs.padded_text import decode_texts, encode_texts
+from hephaestus_build.cube.key_spaces import KEY_SPACES
+from hephaestus_build.cube.reading.store_metadata import read_store_metadata
+from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.zarr_json import make_array_metadata, make_group_metadata
 
 TEXTS = st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=200), max_size=8)
 
@@ -54,3 +60,17 @@ def test_chunks_hold_the_table_and_the_fill_value_beyond_it(table, data):
 
 def test_a_table_without_rows_has_no_chunks():
     assert list(split_into_chunks(np.zeros((0, 64), np.uint8), (1024, 64), 0)) == []
+
+
+@pytest.mark.parametrize(("rows", "opens"), [(6_000, True), (20_000, False)])
+def test_texts_as_long_as_an_annotation_may_have_them_can_be_opened(tmp_path, rows, opens):
+    caption = cube_schema().groups["pairs"].variables["pairs/caption"]
+    width = encode_texts(["雪" * 10_000], 64).shape[1]
+    node = make_array_metadata(caption, (rows, width), KEY_SPACES[0], {})
+    group = {**make_group_metadata({}), "consolidated_metadata": {"metadata": {caption.name: node}}}
+    (tmp_path / "zarr.json").write_text(json.dumps(group))
+    if opens:
+        assert caption.name in read_store_metadata(tmp_path).arrays
+    else:
+        with pytest.raises(ValueError, match=f"its shape is .{rows}"):
+            read_store_metadata(tmp_path)
