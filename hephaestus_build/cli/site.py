@@ -32,7 +32,7 @@ def site(
     ] = None,
     benchmark: Annotated[
         Path | None,
-        typer.Option(help="Folder with leaderboard.csv of `benchmark tables --out`, for a page of it."),
+        typer.Option(help="Folder with leaderboard.csv of `benchmark score --to`, for a page of it."),
     ] = None,
     full_resolution: Annotated[
         bool,

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import typer.main
 import toy_benchmark
 import toy_cube
 from annotation_files import good_file, quiet_file, tar_of
-from checkout import ROOT
+from checkout import PACKAGES, ROOT
 from doc_pages import blocks, hephaestus_arguments, pages, shell_commands
 from hephaestus_build.cli import app
 from hephaestus_build.core.errors import MissingProductsError, UsageError
@@ -211,6 +212,48 @@ def test_a_command_line_is_accepted(words: list[str]) -> None:
         name, command, rest = context.command.resolve_command(context, rest)
         context = command.make_context(name, rest, parent=context)
     assert not context.args
+
+
+#: Code in prose, messages and docstrings that is a command, with or without the program's name.
+SPAN = re.compile(r"`+(?:hephaestus )?(?P<words>[a-z][a-z-]* [^`\n]*--[a-z][^`\n]*)`+")
+#: Where a literal of Python goes on in its next line.
+CONTINUED = re.compile(r'"\n\s*f?"')
+
+
+@cache
+def command_at(path: tuple[str, ...]) -> Any:
+    """Return a command or a group of commands by its words; None if there is none."""
+    if not path:
+        return typer.main.get_command(app)
+    group = command_at(path[:-1])
+    known = hasattr(group, "list_commands") and path[-1] in group.list_commands(None)
+    return group.get_command(None, path[-1]) if known else None
+
+
+def unknown_options(text: str) -> list[str]:
+    """Return the commands in code spans that have an option which the command lacks."""
+    found = []
+    for span in SPAN.finditer(text):
+        words = span["words"].split()
+        command = command_at(tuple(words[:2])) or command_at(tuple(words[:1]))
+        if command is not None and not hasattr(command, "list_commands"):
+            known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+            given = {word.split("=")[0].rstrip(".,:;)]") for word in words if word.startswith("--")}
+            found += [span[0]] if given - known - {"--help"} else []
+    return found
+
+
+def test_options_that_prose_and_messages_name_exist() -> None:
+    assert unknown_options("run `hephaestus benchmark tables --out x`, ``build --wait`` or `verify`") == [
+        "`hephaestus benchmark tables --out x`"
+    ]
+    wrong = {}
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        if path.name != "CHANGELOG.md" and "_build" not in path.parts:
+            wrong[path.relative_to(ROOT)] = unknown_options(path.read_text(encoding="utf-8"))
+    for path in (path for package in PACKAGES for path in package.rglob("*.py")):
+        wrong[path.relative_to(ROOT)] = unknown_options(CONTINUED.sub("", path.read_text(encoding="utf-8")))
+    assert {path: spans for path, spans in wrong.items() if spans} == {}
 
 
 def why_left_out(words: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""The benchmark's table as a page of the site, from the file that ``benchmark tables --out`` writes."""
+"""The benchmark's table as a page of the site, from the file that ``benchmark score --to`` writes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_leaderboard(folder: Path) -> list[list[str]]:
         If it is missing or no such table.
     """
     path = folder / _TABLE
-    advice = f"`hephaestus benchmark tables --out {folder}` writes it"
+    advice = f"`hephaestus benchmark score FILE... --to {folder}` writes it"
     try:
         text = read_plain_file(folder, _TABLE, _MAX_BYTES).decode("utf-8")
         rows = list(csv.reader(text.splitlines()))
