@@ -153,9 +153,9 @@ def _to_builtin(value: Any) -> Any:
     raise TypeError(f"{value!r} cannot be written as JSON")
 
 
-def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
+def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, as :func:`write_atomic` does."""
-    write_atomic(path, encode_json(value), durable=durable)
+    write_atomic(path, encode_json(value))
 
 
 def hash_bytes(content: bytes) -> str:

@@ -190,15 +190,6 @@ class Coverage:
     size: int
     parts: Mapping[SplitPart, PartCoverage]
 
-    @property
-    def insufficient_parts(self) -> tuple[SplitPart, ...]:
-        """Parts of which less than :data:`SUFFICIENT_COVERAGE` of the positives are seen, but for train."""
-        return tuple(
-            part
-            for part in PARTS
-            if part != "train" and self.parts[part].total.share_seen < SUFFICIENT_COVERAGE
-        )
-
     def to_json(self) -> dict[str, Any]:
         """Return the coverage as JSON values."""
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 import numpy as np
 import shapely
@@ -111,12 +111,10 @@ def find_events(annotations: Iterable[Annotation]) -> list[DeformationEvent]:
     return events
 
 
-def label_chains(
-    shapes: Sequence[shapely.Geometry],
-    spans: Sequence[tuple[date, date]],
-    rearming_days: int = REARMING_DAYS,
-) -> list[int]:
+def label_chains(shapes: Sequence[shapely.Geometry], spans: Sequence[tuple[date, date]]) -> list[int]:
     """Return the connected component of each area, where areas that overlap in place and time are linked.
+
+    Between two that are linked lie at most :data:`REARMING_DAYS` days.
 
     Parameters
     ----------
@@ -124,8 +122,6 @@ def label_chains(
         Shape of each area.
     spans : sequence of (datetime.date, datetime.date)
         First and last day of each area.
-    rearming_days : int
-        Maximum number of days between the last day of an area and the first day of one that is linked to it.
 
     Returns
     -------
@@ -134,7 +130,7 @@ def label_chains(
     """
     one, other = shapely.STRtree(shapes).query(shapes, predicate="intersects")
     start, end = (np.array([span[i].toordinal() for span in spans], dtype=int) for i in (0, 1))
-    linked = (start[one] - end[other] <= rearming_days) & (start[other] - end[one] <= rearming_days)
+    linked = (start[one] - end[other] <= REARMING_DAYS) & (start[other] - end[one] <= REARMING_DAYS)
     graph = coo_array((np.ones(linked.sum()), (one[linked], other[linked])), shape=(len(shapes), len(shapes)))
     return connected_components(graph, directed=False)[1].tolist()
 
@@ -161,31 +157,6 @@ def find_same_places(
         if (tree := trees.get(region_of(annotation.frame))) is not None
         and any(len(tree.query(area.shape, predicate="intersects")) for area in _annotated_areas(annotation))
     }
-
-
-def nearest_free_day(events: Iterable[DeformationEvent], day: date, limit: int = 4000) -> date:
-    """Return the day nearest to `day` such that every event ends before it, or starts on or after it.
-
-    Parameters
-    ----------
-    events : iterable of DeformationEvent
-        The events.
-    day : datetime.date
-        Preferred day.
-    limit : int
-        Maximum distance from `day` in days.
-
-    Raises
-    ------
-    ValueError
-        If there is no such day within the limit.
-    """
-    spans = [(event.start, event.end) for event in events]
-    for step in range(limit):
-        for candidate in (day - timedelta(step), day + timedelta(step)):
-            if not any(start < candidate <= end for start, end in spans):
-                return candidate
-    raise ValueError(f"no day within {limit} days of {day} lies between the events")
 
 
 def _annotated_areas(annotation: Annotation) -> list[_Area]:

@@ -120,22 +120,20 @@ def samples_from_annotations(
     )
 
 
-def samples_from_cube(cube: xr.Dataset, frame: Frame | None = None) -> list[Sample]:
+def samples_from_cube(cube: xr.Dataset) -> list[Sample]:
     """Return the usable samples of a cube, from its flags and annotations, sorted by dates.
 
     Parameters
     ----------
     cube : xarray.Dataset
         A cube as opened by :func:`xarray.open_zarr`.
-    frame : Frame, optional
-        Frame of the cube; by default from its attribute ``frame``.
 
     Raises
     ------
     HephaestusError
         If the cube does not state its frame or lacks one of the variables.
     """
-    frame = frame or _frame_of(cube)
+    frame = _frame_of(cube)
     try:
         table = {name: cube[name].transpose("primary_date", "secondary_date").to_numpy() for name in _TABLES}
     except (KeyError, ValueError) as error:

@@ -246,7 +246,6 @@ def choose_tiles(
     size: int = TILE_SIZE,
     *,
     mask: npt.NDArray[Any] | None = None,
-    seed: int = 0,
 ) -> Tiling:
     """Return the tiles of a sample in the given mode.
 
@@ -262,8 +261,6 @@ def choose_tiles(
         Rows and columns of a tile.
     mask : numpy.ndarray, optional
         ``deformation_mask``, shape (rows, columns); used by ``label-centred`` only.
-    seed : int
-        Seed of the random offsets of ``label-centred``.
 
     Raises
     ------
@@ -284,7 +281,7 @@ def choose_tiles(
         raise UsageError(
             f"label-centred crops depend on the label: give the sample's mask, or choose {DEFAULT_TILING}"
         )
-    return tile_around_label(mask, sample, size, seed)
+    return tile_around_label(mask, sample, size)
 
 
 def _even_starts(extent: int, size: int, count: int) -> list[int]:

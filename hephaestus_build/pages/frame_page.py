@@ -79,7 +79,6 @@ def make_frame_page(
     *,
     newest: int = NEWEST,
     pair: Pair | None = None,
-    now: datetime | None = None,
     most: int | None = None,
 ) -> FramePage:
     """Return the page of a frame.
@@ -92,8 +91,6 @@ def make_frame_page(
         Number of the newest pairs that have pictures in the page.
     pair : Pair, optional
         The pair that is shown first, which then has pictures too; by default the newest one.
-    now : datetime, optional
-        Time of writing; by default the current one, UTC.
     most : int, optional
         Characters that the pictures of the pairs may take together; by default so many that the page stays
         small.
@@ -137,7 +134,7 @@ def make_frame_page(
         frame=record.frame.id,
         simulated=record.simulated,
         facts=_facts(record),
-        written=utc_text(now or datetime.now(UTC)),
+        written=utc_text(datetime.now(UTC)),
         version=__version__,
         bounds=bounds,
         approximate=grid is None,

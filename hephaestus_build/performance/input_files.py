@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, Self
@@ -57,10 +57,6 @@ class InputFiles:
     def area(self) -> Era5Area:
         """Of the ERA5 fields."""
         return era5_area_around(self.grid)
-
-    def first_pairs(self, count: int) -> InputFiles:
-        """Return the same with the first `count` pairs only."""
-        return replace(self, pairs=self.pairs[:count])
 
     def phase(self, pair: Pair) -> Path:
         """Return the path of the phase of `pair`."""

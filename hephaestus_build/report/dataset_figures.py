@@ -251,15 +251,15 @@ def plot_pair_network(
     return figure
 
 
-def encode_png(figure: Figure, colours: int = 96) -> bytes:
-    """Return a figure as a PNG with a palette of `colours` colours."""
+def encode_png(figure: Figure) -> bytes:
+    """Return a figure as a PNG with a palette of 96 colours."""
     canvas = FigureCanvasAgg(figure)
     with suppress_glyph_warnings():
         canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     stream = io.BytesIO()
     # the only one of Pillow's methods that keeps the colours of a few small marks
-    small = image.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    small = image.quantize(96, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     small.save(stream, "PNG", optimize=True)
     return stream.getvalue()
 

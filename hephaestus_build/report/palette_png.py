@@ -43,6 +43,6 @@ def encode_palette_png(figure: Figure, colours: npt.NDArray[np.floating]) -> byt
     return stream.getvalue()
 
 
-def phase_colours(count: int = 80) -> npt.NDArray[np.floating]:
-    """Return evenly spaced colours of wrapped phase, shape (count, 3)."""
-    return np.asarray(phase_colormap()(np.linspace(0, 1, count, endpoint=False)))[:, :3]
+def phase_colours() -> npt.NDArray[np.floating]:
+    """Return evenly spaced colours of wrapped phase, shape (80, 3)."""
+    return np.asarray(phase_colormap()(np.linspace(0, 1, 80, endpoint=False)))[:, :3]

@@ -30,7 +30,6 @@ from hephaestus_build.cube.storage.writer import write_cube_store
 from hephaestus_build.pipeline.encoding import encode_atmosphere, encode_images
 
 FRAME = "198A_00210_131313"
-LOOKS = ("look_east", "look_north", "look_up")
 #: Direction of flight, degrees clockwise from north.
 HEADING = -10.5
 #: Pairs of the cube; the last one is not annotated.

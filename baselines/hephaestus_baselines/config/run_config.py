@@ -371,11 +371,6 @@ class Recipe(BaseModel):
         return "imagenet" if self.is_pretrained else self.weights
 
     @property
-    def seed_group(self) -> Recipe:
-        """The recipe with seed 0, equal for all runs that are averaged in a table."""
-        return self.model_copy(update={"seed": 0})
-
-    @property
     def key(self) -> str:
         """A readable name and a hash, identical for equal runs on all machines and in all versions."""
         content = self.model_dump(mode="json", exclude_defaults=True, exclude=_FIELDS_NOT_IN_KEY)

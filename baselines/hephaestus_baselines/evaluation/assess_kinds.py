@@ -34,7 +34,6 @@ from hephaestus_build.dataset.splits import SplitPart
 
 #: A class with fewer windows or events in test, or none in training, is in no mean over classes.
 MIN_WINDOWS, MIN_EVENTS = 10, 2
-_Scores = dict[str, npt.NDArray[np.float64]]
 
 
 def assess_kinds(

@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from itertools import islice
-from typing import Literal
 
 import numpy as np
 
@@ -22,7 +21,6 @@ from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.evaluation.predictions import PredictedItem, Predictions
 from hephaestus_build.core.frames import Pair
 
-ControlName = Literal["frame prior", "persistence", "place of the crop"]
 #: Interferograms of a frame that `persistence` remembers.
 REMEMBERED = 10
 

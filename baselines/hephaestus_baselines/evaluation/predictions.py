@@ -158,21 +158,6 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
-    def positive_pixels(self) -> npt.NDArray[Any]:
-        """Histograms of pixels with deformation and data, shape (N, BINS)."""
-        return self._require_histograms("data")[:, 1]
-
-    @property
-    def negative_pixels(self) -> npt.NDArray[Any]:
-        """Histograms of pixels without deformation and with data, shape (N, BINS)."""
-        return self._require_histograms("data")[:, 0]
-
-    def _require_histograms(self, pixels: PixelSet) -> np.ndarray:
-        if self.pixels is None:
-            raise ValueError("a classification has no pixels")
-        return self.pixels[pixels]
-
     def select(self, chosen: npt.NDArray[Any]) -> Predictions:
         """Return the items at the positions `chosen`, int or bool of shape (N,)."""
         places = np.flatnonzero(chosen) if chosen.dtype == bool else chosen

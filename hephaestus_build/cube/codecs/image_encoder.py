@@ -127,24 +127,6 @@ def _is_fill(chunk: np.ndarray, fill: float) -> bool:
     return True
 
 
-def encode_image(
-    image: npt.NDArray[Any], *, strips: int, encoder: ChunkEncoder, fill: float
-) -> tuple[bytes | None, ...]:
-    """Return the encoded strips of an image, None for those that contain only the fill value.
-
-    Parameters
-    ----------
-    image : numpy.ndarray
-        The image, of shape (rows, columns) and the encoder's dtype.
-    strips, encoder, fill
-        See :class:`ImageEncoder`.
-    """
-    height, width = image.shape
-    work = ImageEncoder((height, width), strips=strips, encoder=encoder, fill=fill)
-    work.put(0, 0, image)
-    return work.finish()
-
-
 def object_name(variable: str, strip: int | None = None) -> str:
     """Return the name of a stored object within its granule, such as ``insar_difference.2`` for a strip."""
     return variable if strip is None else f"{variable}.{strip}"

@@ -33,7 +33,6 @@ ITEMSIZES = {
     "string": 0,
 }
 _FILTERS = ("numcodecs.fixedscaleoffset", "numcodecs.delta")
-_SERIALIZERS = ("bytes", "vlen-utf8")
 COMPRESSORS = ("blosc", "zstd")
 _DTYPE = re.compile(r"[<>|]?[iuf][1248]")
 

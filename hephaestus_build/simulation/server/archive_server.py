@@ -76,11 +76,6 @@ class ArchiveServer(LoopbackServer):
         return f"{self.base_url}/{PORTAL_ROOT}/"
 
     @property
-    def mirror_url(self) -> str:
-        """Base address of the mirror, which has the layout of the CEDA archive."""
-        return f"{self.base_url}/{self.archive.mirror_root}/"
-
-    @property
     def cds_url(self) -> str:
         """Address of the CDS, the value for CDSAPI_URL."""
         return f"{self.base_url}{CDS_PREFIX}"

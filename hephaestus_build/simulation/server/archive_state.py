@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
@@ -229,9 +229,9 @@ class SimulatedArchive:
                 )
             return self._annotations_archive
 
-    def make_all_files(self, frames: Sequence[str] | None = None) -> None:
+    def make_all_files(self) -> None:
         """Generate every file that a build reads, so that none is generated while serving."""
-        for frame in frames or self.world.frames:
+        for frame in self.world.frames:
             self.product_path(frame, "metadata", "", "metadata.txt")
             for pair in self.pairs(frame):
                 self.product_path(frame, "interferograms", pair.name, f"{pair}.geo.diff_pha.tif")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,7 @@ def write_raster(
     nodata: float | None = None,
     tiled: bool = False,
     strip: int = 1,
-    compress: str = "deflate",
     crs: str = "EPSG:4326",
-    tags: Mapping[str, str] | None = None,
 ) -> None:
     """Write one band as LiCSAR does: classic GeoTIFF, compressed strips, no overviews.
 
@@ -49,12 +46,8 @@ def write_raster(
         Write tiles of 256 x 256 pixels instead of strips.
     strip : int
         Rows per strip.
-    compress : str
-        ``deflate`` or ``lzw``.
     crs : str
         Coordinate reference system. LiCSAR uses EPSG:4326; any other simulates a fault.
-    tags : mapping, optional
-        Additional tags.
     """
     layout: dict[str, Any] = (
         {"tiled": True, "blockxsize": 256, "blockysize": 256}
@@ -74,7 +67,7 @@ def write_raster(
             crs=wgs84_crs() if crs == "EPSG:4326" else CRS.from_string(crs),
             transform=grid.transform,
             nodata=nodata,
-            compress=compress,
+            compress="deflate",
             predictor=3 if values.dtype.kind == "f" else 2,
             bigtiff="no",
             **layout,
@@ -84,7 +77,6 @@ def write_raster(
             AREA_OR_POINT="Point" if point else "Area",
             TIFFTAG_SOFTWARE=SOFTWARE,
             **SIMULATED_TAGS,
-            **(tags or {}),
         )
         raster.write(values, 1)
 

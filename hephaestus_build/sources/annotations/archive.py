@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -148,7 +148,6 @@ def _group_by_frame(source: Path, reading: ParsedArchive) -> Annotations:
 
 def fetch_annotations(
     settings: Settings,
-    client: HttpClient | None = None,
     *,
     url: str | None = None,
     sha256: str | None = None,
@@ -162,8 +161,6 @@ def fetch_annotations(
     settings : Settings
         If ``annotations`` is an address, the archive is downloaded from there, else from the published
         addresses.
-    client : HttpClient, optional
-        Client to download with; it stays open. By default one is opened for this call.
     url : str, optional
         Address to use instead of those.
     sha256 : str, optional
@@ -201,8 +198,8 @@ def fetch_annotations(
         return path.read_bytes()
 
     cached = _cached_path(settings, address or PUBLISHED_URLS[0])
-    with nullcontext(client) if client else HttpClient(settings) as own:
-        receipt, content = own.download(
+    with HttpClient(settings) as client:
+        receipt, content = client.download(
             [address] if address else PUBLISHED_URLS,
             cached,
             product="annotations.tar.gz",
@@ -241,7 +238,6 @@ def find_annotations(
     *,
     needed: bool = False,
     offline: bool = False,
-    client: HttpClient | None = None,
 ) -> Annotations:
     """Return the annotations that the settings name, else the downloaded ones, else none.
 
@@ -257,8 +253,6 @@ def find_annotations(
     offline : bool
         Whether to download nothing. For an archive that the settings name by address, the cached copy is
         used.
-    client : HttpClient, optional
-        Client to download with.
 
     Returns
     -------
@@ -287,7 +281,7 @@ def find_annotations(
         elif settings.is_simulated and not place.exists():  # the embedded archive's, at any port
             place = max(kept.glob("*.tar.gz"), key=lambda path: path.stat().st_mtime, default=place)
     elif settings.annotations or (needed and wanted and away and not place.exists()):
-        place = fetch_annotations(settings, client, revalidate=False)
+        place = fetch_annotations(settings, revalidate=False)
     return _load_cached(place, kept) if place.exists() else Annotations("none", "")
 
 

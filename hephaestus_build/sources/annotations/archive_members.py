@@ -26,6 +26,7 @@ MAX_ARCHIVE_BYTES = 256 << 20
 MAX_SINGLE_FILE_BYTES = 64 << 20
 #: Largest number of members; the published archive has 19,919.
 MAX_MEMBERS = 100_000
+_SUFFIX = ".json"
 _BLOCK = 1 << 20
 _XZ_MEMORY_LIMIT = 128 << 20  # memory for decompressing xz: twice what its strongest preset needs
 
@@ -43,14 +44,8 @@ class ArchiveMember:
     refusal_reason: str = ""
 
 
-def read_members(
-    source: Path,
-    *,
-    suffix: str = ".json",
-    member_limit: int = MAX_MEMBER_BYTES,
-    total_limit: int = MAX_ARCHIVE_BYTES,
-) -> Iterator[ArchiveMember]:
-    """Yield the files called ``*<suffix>`` of a tar archive (of any compression), a zip archive or a folder.
+def read_members(source: Path, *, total_limit: int = MAX_ARCHIVE_BYTES) -> Iterator[ArchiveMember]:
+    """Yield the files called ``*.json`` of a tar archive (of any compression), a zip archive or a folder.
 
     Names are only labels: nothing is written, so an absolute path or ``..`` is harmless. Links, pipes and
     devices are not followed or opened; they are yielded as refused members. A single file is yielded as the
@@ -60,10 +55,6 @@ def read_members(
     ----------
     source : Path
         Archive, folder or file.
-    suffix : str
-        Suffix of the file names; other files are skipped.
-    member_limit : int
-        Bytes of the largest file; larger ones are refused.
     total_limit : int
         Bytes of all files together, and of the archive itself.
 
@@ -82,10 +73,10 @@ def read_members(
     """
     check_archive_source(source, total_limit)
     if source.is_dir():
-        members = _folder_members(source, suffix, member_limit)
+        members = _folder_members(source)
     elif zipfile.is_zipfile(source):
-        members = _zip_members(source.read_bytes(), suffix, member_limit)
-    elif source.name.endswith(suffix):
+        members = _zip_members(source.read_bytes())
+    elif source.name.endswith(_SUFFIX):
         members = iter(
             [
                 ArchiveMember(
@@ -95,7 +86,7 @@ def read_members(
             ]
         )
     else:
-        members = _tar_members(source, suffix, member_limit, total_limit)
+        members = _tar_members(source, total_limit)
     total = 0
     for count, member in enumerate(members):
         total += len(member.content)
@@ -166,15 +157,15 @@ def _decompress(content: bytes, limit: int) -> bytes:
     return unpacked
 
 
-def _tar_members(source: Path, suffix: str, member_limit: int, total_limit: int) -> Iterator[ArchiveMember]:
+def _tar_members(source: Path, total_limit: int) -> Iterator[ArchiveMember]:
     content = source.read_bytes()
     try:
         for entry in read_tar(_decompress(content, total_limit)):
-            if entry.kind == "a folder" or not entry.name.endswith(suffix):
+            if entry.kind == "a folder" or not entry.name.endswith(_SUFFIX):
                 continue
             if entry.kind:
                 yield ArchiveMember(entry.name, refusal_reason=f"it is {entry.kind}")
-            elif len(entry.content) > member_limit:
+            elif len(entry.content) > MAX_MEMBER_BYTES:
                 yield ArchiveMember(entry.name, refusal_reason=f"it has {len(entry.content)} bytes")
             else:
                 yield ArchiveMember(entry.name, bytes(entry.content))
@@ -183,23 +174,23 @@ def _tar_members(source: Path, suffix: str, member_limit: int, total_limit: int)
         raise UnreadableArchiveError(str(error) or "it ends too early") from error
 
 
-def _zip_members(content: bytes, suffix: str, member_limit: int) -> Iterator[ArchiveMember]:
+def _zip_members(content: bytes) -> Iterator[ArchiveMember]:
     # count the entries before zipfile reads them: each takes a hundred times its size in memory
     if content.count(b"PK\x01\x02") > 2 * MAX_MEMBERS:
         raise UnreadableArchiveError(f"it holds more than {MAX_MEMBERS} files")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             for entry in archive.infolist():
-                if entry.is_dir() or not entry.filename.endswith(suffix):
+                if entry.is_dir() or not entry.filename.endswith(_SUFFIX):
                     continue
                 if refused := _refusal_reason(entry):
                     yield ArchiveMember(entry.filename, refusal_reason=refused)
                     continue
                 with archive.open(entry) as stream:
-                    member = stream.read(member_limit + 1)  # the size in the header may be wrong
-                if len(member) > member_limit:
+                    member = stream.read(MAX_MEMBER_BYTES + 1)  # the size in the header may be wrong
+                if len(member) > MAX_MEMBER_BYTES:
                     yield ArchiveMember(
-                        entry.filename, refusal_reason=f"it has more than {member_limit} bytes"
+                        entry.filename, refusal_reason=f"it has more than {MAX_MEMBER_BYTES} bytes"
                     )
                 else:
                     yield ArchiveMember(entry.filename, member)
@@ -218,10 +209,11 @@ def _refusal_reason(entry: zipfile.ZipInfo) -> str:
     return ""
 
 
-def _folder_members(source: Path, suffix: str, member_limit: int) -> Iterator[ArchiveMember]:
-    for path in sorted(islice(source.rglob(f"*{suffix}"), MAX_MEMBERS + 1)):
+def _folder_members(source: Path) -> Iterator[ArchiveMember]:
+    for path in sorted(islice(source.rglob(f"*{_SUFFIX}"), MAX_MEMBERS + 1)):
         if path.is_symlink() or not path.is_dir():
-            yield ArchiveMember(path.relative_to(source).as_posix(), *_read_regular_file(path, member_limit))
+            name = path.relative_to(source).as_posix()
+            yield ArchiveMember(name, *_read_regular_file(path, MAX_MEMBER_BYTES))
 
 
 def _read_regular_file(path: Path, limit: int) -> tuple[bytes, str]:

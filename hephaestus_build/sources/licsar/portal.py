@@ -88,8 +88,6 @@ class LicsarPortal:
     ----------
     settings : Settings
         ``licsar_url`` and ``licsar_mirror_url``, the cache, and how to ask.
-    client : HttpClient, optional
-        By default one of its own, which follows redirects to the archive's hosts only.
     history : ProductHistory, optional
         What earlier builds know of its products.
 
@@ -116,7 +114,6 @@ class LicsarPortal:
     def __init__(
         self,
         settings: Settings,
-        client: HttpClient | None = None,
         *,
         history: ProductHistory = ProductHistory(),  # noqa: B008 -- immutable
     ) -> None:
@@ -125,7 +122,7 @@ class LicsarPortal:
             CEDA_URL if self._base.host.endswith(_TRUSTED_HOSTS) else None
         )
         self._mirror = parse_url_setting(mirror, "HEPHAESTUS_LICSAR_MIRROR_URL") if mirror else None
-        self.client = client if client is not None else HttpClient(settings, follow=self.is_trusted_url)
+        self.client = HttpClient(settings, follow=self.is_trusted_url)
         self._folder = archive_cache_folder(settings)
         self._takes_simulated = settings.is_simulated
         self._center_times = settings.center_time

@@ -37,7 +37,6 @@ from kill_switch import KillSwitch
 RECORDS = Path(__file__).parents[2] / "data" / "sha256_records.tar.xz"
 FRAME = Frame("010A_00210_131313")
 PAIR = Pair.parse("20190305_20190820")
-IMAGES = ("insar_difference", "insar_coherence", "deformation_mask", "dem")
 
 
 @pytest.fixture

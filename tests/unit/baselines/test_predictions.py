@@ -143,8 +143,8 @@ def test_pixels_of_an_interferograms_tiles_are_added_up():
     rows = [row(tile=(0, 0, 512)), row(tile=(0, 512, 512))]
     whole = segmented([{3: 5}, {3: 2, 8: 1}], [{}, {9: 4}], rows).by_interferogram()
     assert whole.pixels["data"].sum() == 12
-    assert whole.negative_pixels[0, 3] == 7
-    assert whole.positive_pixels[0, 9] == 4
+    assert whole.pixels["data"][0, 0, 3] == 7
+    assert whole.pixels["data"][0, 1, 9] == 4
 
 
 def test_events_that_one_item_links_are_one_piece_of_evidence():

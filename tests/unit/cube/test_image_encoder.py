@@ -11,7 +11,6 @@ from zarr.codecs import BloscCodec
 from hephaestus_build.cube.codecs.image_encoder import (
     ChunkEncoder,
     ImageEncoder,
-    encode_image,
     object_name,
     split_object_name,
     strip_count,
@@ -20,6 +19,13 @@ from hephaestus_build.cube.codecs.image_encoder import (
 from hephaestus_build.cube.key_spaces import KEY_SPACES
 
 CODEC = {"cname": "zstd", "clevel": 1, "shuffle": "shuffle", "blocksize": 1 << 19}
+
+
+def encode_image(image, *, strips, encoder, fill):
+    """Return the strips of an image that arrives as a whole."""
+    work = ImageEncoder(image.shape, strips=strips, encoder=encoder, fill=fill)
+    work.put(0, 0, image)
+    return work.finish()
 
 
 def read_back(folder, strips, shape, dtype, fill):
