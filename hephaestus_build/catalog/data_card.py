@@ -22,7 +22,7 @@ from hephaestus_build.catalog.sources_credit import SIMULATED_NOTICE, licences_o
 from hephaestus_build.catalog.stac_collection import dataset_title, describe_dataset
 from hephaestus_build.core.plain_text import format_bytes
 from hephaestus_build.dataset.splits import PARTS
-from hephaestus_build.report.markdown import escape_markdown
+from hephaestus_build.report.markdown import escape_markdown, markdown_table
 
 #: Classes of size that hubs know, by the number of rows that each ends below.
 _SIZES = {
@@ -68,7 +68,7 @@ def render_data_card(findings: DatasetFindings) -> str:
         ),
         describe_dataset(findings),
         "## Contents",
-        _table(("", ""), _content_rows(findings)),
+        markdown_table(("", ""), _content_rows(findings)),
         "## How to open it",
         _OPEN,
         "## Use",
@@ -85,11 +85,11 @@ def render_data_card(findings: DatasetFindings) -> str:
         describe_mask_position(findings),
         "## Bias",
         describe_spatial_bias(findings),
-        _table(("region", "pairs", "with deformation"), _region_rows(findings)),
+        markdown_table(("region", "pairs", "with deformation"), _region_rows(findings)),
         "## Limits",
         _list(describe_limits(findings)[:-1]),
         "## Licences",
-        _table(("source", "licence", "covers", "credit"), _licence_rows(findings)),
+        markdown_table(("source", "licence", "covers", "credit"), _licence_rows(findings)),
         "## Citation",
         _list(CITATIONS),
     ]
@@ -174,9 +174,9 @@ def _split_parts(findings: DatasetFindings) -> list[str]:
             "Samples with and without deformation, the hash of each split, and how many of its samples are "
             "here. The column `split:<name>` of `pairs.parquet` has the part of each pair."
         ),
-        _table(("split", "version", "sha256", *PARTS, "here"), counts),
+        markdown_table(("split", "version", "sha256", *PARTS, "here"), counts),
         "What the audit of each found:",
-        _table(("split", "promises", "promises are", "found"), audits),
+        markdown_table(("split", "promises", "promises are", "found"), audits),
     ]
 
 
@@ -196,9 +196,3 @@ def _licence_rows(findings: DatasetFindings) -> list[tuple[str, ...]]:
 
 def _list(lines: Iterable[str]) -> str:
     return "\n".join(f"- {escape_markdown(line)}" for line in lines)
-
-
-def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = list(columns)
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])

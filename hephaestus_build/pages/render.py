@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import zlib
 from math import cos, radians
 from typing import Any
@@ -22,7 +20,7 @@ from hephaestus_build.pages.cards import (
     render_vitals,
 )
 from hephaestus_build.pages.maps import RADIUS, draw_globe, draw_region
-from hephaestus_build.pages.markup import Markup, fill_template, join, tag
+from hephaestus_build.pages.markup import Markup, fill_template, hash_source, join, tag
 from hephaestus_build.pages.page_data import FramePage, FramePictures, PageGrid
 from hephaestus_build.pages.pictures import Picture, to_base64
 
@@ -101,13 +99,9 @@ def embed_json(value: object) -> Markup:
 
 def _policy(style: str, script: str) -> str:
     """Return the policy that lets a page load nothing, and run nothing but its own script."""
-
-    def hashed(text: str) -> str:
-        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
     return (
-        f"default-src 'none'; img-src data:; style-src {hashed(style)}; script-src {hashed(script)}; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src {hash_source(style)}; "
+        f"script-src {hash_source(script)}; base-uri 'none'; form-action 'none'"
     )
 
 

@@ -1,8 +1,9 @@
-"""Escaping of untrusted text for Markdown."""
+"""Markdown: tables, and the escaping of untrusted text."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 
 from hephaestus_build.core.plain_text import sanitize_text
 
@@ -30,6 +31,12 @@ def code_span(value: object, limit: int = 4000) -> str:
     line = sanitize_text(value, limit)
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     return f"{fence}{line}{fence}" if len(fence) == 1 else f"{fence} {line} {fence}"
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table of cells that are Markdown already."""
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def table_cell(value: object) -> object:

@@ -250,7 +250,7 @@ def prepare_data(
         groups = group_samples(made, part, series=series)
         certain = [group for group in groups if group[0].frame.id not in doubtful]
         left_out[part] = len(groups) - len(certain)
-        members[part] = _evenly_spaced([group for group in certain if shaken.isdisjoint(group)], limit)
+        members[part] = evenly_spaced([group for group in certain if shaken.isdisjoint(group)], limit)
         if not members[part] and left_out[part]:
             raise HephaestusError(
                 f"the {part} part of the split {split} has frames with uncertain outlines alone ("
@@ -325,7 +325,7 @@ def _read_samples(store: Path) -> list[Sample]:
         return samples_from_cube(cube)
 
 
-def _evenly_spaced(members: Sequence[T], limit: int | None) -> list[T]:
+def evenly_spaced(members: Sequence[T], limit: int | None) -> list[T]:
     """Return at most `limit` of `members`, evenly spaced in their order."""
     count = len(members) if limit is None else min(limit, len(members))
     return [members[index * len(members) // count] for index in range(count)]

@@ -18,6 +18,7 @@ import torch
 from hephaestus_baselines.data.buried_sources import SOURCE_KINDS, SourceKind, draw_source
 from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
 from hephaestus_baselines.data.dataset_items import DatasetItem
+from hephaestus_baselines.data.preparation import evenly_spaced
 from hephaestus_baselines.data.window_dataset import WindowDataset
 from hephaestus_baselines.detectability.detectability_report import DetectabilityReport, InjectedPlace
 from hephaestus_baselines.detectability.detection_limits import threshold_of_false_alarms
@@ -117,7 +118,7 @@ def measure_detectability(
     listener = listener or NullListener()
     trained = load_deformation_model(checkpoint, device, unsealed=unsealed, what="a detection limit")
     quiet = find_quiet_windows(stores, trained.recipe, mixed=mixed, checker=checker)
-    known = _evenly_spaced(quiet.items["validation"], _MAX_VALIDATION_WINDOWS)
+    known = evenly_spaced(quiet.items["validation"], _MAX_VALIDATION_WINDOWS)
     scores = _score_quiet_windows(trained, quiet, known, listener)
     threshold = threshold_of_false_alarms(scores, false_alarms)
     unstated = _find_unstated_geometry(quiet)
@@ -227,7 +228,7 @@ def _share_places(
     by_pairs: dict[tuple[str, ...], list[DatasetItem]] = defaultdict(list)
     for item in items:
         by_pairs[item.pairs].append(item)
-    chosen = _evenly_spaced(sorted(by_pairs), min(interferograms, places))
+    chosen = evenly_spaced(sorted(by_pairs), min(interferograms, places))
     ends = [places * number // len(chosen) for number in range(len(chosen) + 1)]
     return [(ends[number + 1] - ends[number], by_pairs[pairs]) for number, pairs in enumerate(chosen)]
 
@@ -355,8 +356,3 @@ def _score_windows(trained: TrainedModel, samples: Sequence[Mapping[str, torch.T
 
 def _batch_size(trained: TrainedModel) -> int:
     return max(1, min(32, _BATCH_PIXELS // (trained.recipe.size**2 * trained.recipe.steps)))
-
-
-def _evenly_spaced(items: Sequence[T], most: int) -> list[T]:
-    count = min(len(items), most)
-    return [items[index * len(items) // count] for index in range(count)]

@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from hephaestus_baselines.config.tasks import KindTask
+from hephaestus_baselines.config.validation_errors import first_mistake
 from hephaestus_baselines.evaluation.result_schema import (
     NullableFloat,
     ResultModel,
@@ -19,7 +20,6 @@ from hephaestus_baselines.evaluation.result_schema import (
 )
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.parsing import parse_json, read_bounded
-from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.dataset.splits import SplitPart
 
 #: Folder of the reports, beside the grids of one folder of results.
@@ -150,8 +150,7 @@ def read_kind_report(path: Path) -> KindReport:
     try:
         return KindReport.model_validate(parse_json(read_bounded(path, _MAX_REPORT_BYTES)))
     except (OSError, ValueError) as error:
-        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise HephaestusError(
-            f"{path} is no report that can be read ({sanitize_text(first, 200)}); remove it and run "
+            f"{path} is no report that can be read ({first_mistake(error)}); remove it and run "
             "`hephaestus benchmark probe` again"
         ) from error

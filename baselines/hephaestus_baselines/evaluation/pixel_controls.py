@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hephaestus_baselines.data.dataset_items import DatasetItem, KnownInterferogram
+from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.evaluation.controls import last_finished
 from hephaestus_baselines.evaluation.predictions import (
     PIXEL_SETS,
@@ -138,6 +139,17 @@ class FrameHistory:
                 else None
             )
         return self._patches[key]
+
+
+def predict_in_both_parts(
+    prepared: PreparedData, validation: Predictions, test: Predictions, *, volcanic_only: bool
+) -> dict[str, tuple[Predictions, Predictions]]:
+    """Return the predictions of each control for validation and test; see :func:`predict_pixel_controls`."""
+    history = FrameHistory(prepared.known, prepared.stores, volcanic_only=volcanic_only)
+    known, unseen = (
+        predict_pixel_controls(prepared.items[found.part], found, history) for found in (validation, test)
+    )
+    return {control: (known[control], unseen[control]) for control in known}
 
 
 def predict_pixel_controls(

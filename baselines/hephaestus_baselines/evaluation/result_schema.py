@@ -17,7 +17,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
-    ValidationError,
     WithJsonSchema,
 )
 
@@ -30,6 +29,7 @@ from hephaestus_baselines.config.tasks import (
     Task,
     require_detection,
 )
+from hephaestus_baselines.config.validation_errors import first_mistake
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.embedded_hash import add_json_hash, parse_hashed_json
 from hephaestus_build.core.errors import HephaestusError
@@ -365,7 +365,7 @@ class RunRecord(ResultModel):
             return found
         except (OSError, ValueError) as error:
             raise HephaestusError(
-                f"{path} is no result that can be read ({_shorten_error(error)}); remove it and run "
+                f"{path} is no result that can be read ({first_mistake(error)}); remove it and run "
                 "`hephaestus benchmark run` again: the trained model is only scored again"
             ) from error
 
@@ -413,10 +413,3 @@ def source_code_hash() -> str:
             digest.update(f"{path.relative_to(package.parent).as_posix()}\n".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def _shorten_error(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return sanitize_text(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}", 200)
-    return sanitize_text(error, 200)

@@ -15,9 +15,8 @@ from hephaestus_baselines.evaluation.item_controls import ITEM_CONTROLS_FILE, It
 from hephaestus_baselines.evaluation.kind_controls import make_kind_controls
 from hephaestus_baselines.evaluation.kind_schema import KindAssessment
 from hephaestus_baselines.evaluation.pixel_controls import (
-    FrameHistory,
     pixel_control_file,
-    predict_pixel_controls,
+    predict_in_both_parts,
 )
 from hephaestus_baselines.evaluation.predictions import Predictions
 from hephaestus_baselines.evaluation.result_schema import Assessment
@@ -45,11 +44,8 @@ def score_run(
         return assess_kinds(seen, unseen, trained, controls, seed=recipe.seed)
     pixel_controls: dict[str, tuple[Predictions, Predictions]] = {}
     if recipe.spec.per_pixel:
-        history = FrameHistory(prepared.known, prepared.stores, volcanic_only=recipe.positives == "volcanic")
-        known, other = (
-            predict_pixel_controls(prepared.items[found.part], found, history) for found in (seen, unseen)
-        )
-        pixel_controls = {control: (known[control], other[control]) for control in known}
+        volcanic_only = recipe.positives == "volcanic"
+        pixel_controls = predict_in_both_parts(prepared, seen, unseen, volcanic_only=volcanic_only)
         for control, found in pixel_controls.items():
             for one in found:
                 one.write(home / pixel_control_file(control, one.part))

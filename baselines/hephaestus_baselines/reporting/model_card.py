@@ -19,7 +19,7 @@ from hephaestus_baselines.reporting.headline import (
 )
 from hephaestus_baselines.training.exported_model import ModelCalibration, ModelDescription
 from hephaestus_build.core.plain_text import count_of
-from hephaestus_build.report.markdown import code_span, escape_markdown
+from hephaestus_build.report.markdown import code_span, escape_markdown, markdown_table
 
 _PIPELINES = {"classification": "image-classification", "segmentation": "image-segmentation"}
 _SIMULATED = (
@@ -85,14 +85,14 @@ def render_model_card(
         "```sh\nhephaestus benchmark predict FRAME --model THIS_FOLDER\n```",
         "It needs no network and no other file. Every file is checked against `manifest.json` first.",
         "## Model",
-        _table(("", ""), _model_rows(about, result)),
+        markdown_table(("", ""), _model_rows(about, result)),
         "## Training data",
-        _table(("", ""), _data_rows(about, result)),
+        markdown_table(("", ""), _data_rows(about, result)),
         "## Scores on the test part",
         _SCORES,
-        _table(("unit", "score", "value", "gap to the best control", "control", "threshold"), scores),
-        _table(("control", "unit", "score", "value"), _control_rows(result, headlines)),
-        _table(("alarms of interferograms", ""), _alarm_rows(result)),
+        markdown_table(("unit", "score", "value", "gap to the best control", "control", "threshold"), scores),
+        markdown_table(("control", "unit", "score", "value"), _control_rows(result, headlines)),
+        markdown_table(("alarms of interferograms", ""), _alarm_rows(result)),
         "## Licence and credit",
         f"Licence of the weights: {escape_markdown(license_id)}. {credit}",
     ]
@@ -188,10 +188,3 @@ def _alarm_rows(result: RunResult) -> list[tuple[str, str]]:
 
 def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = list(columns)
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join(lines)

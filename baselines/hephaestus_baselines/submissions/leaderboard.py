@@ -30,7 +30,7 @@ from hephaestus_baselines.reporting.headline import (
 from hephaestus_baselines.reporting.render_tables import escape_formula
 from hephaestus_baselines.submissions.submission_file import Submission
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
-from hephaestus_build.report.markdown import escape_markdown
+from hephaestus_build.report.markdown import escape_markdown, markdown_table
 
 LEADERBOARD_FORMAT: Literal["hephaestus-leaderboard/1"] = "hephaestus-leaderboard/1"
 
@@ -243,14 +243,14 @@ def render_leaderboard(tables: Sequence[Sequence[LeaderboardEntry]]) -> str:
     simulated = any(table[0].simulated for table in tables)
     parts = ["# Leaderboard" + (" (simulated data)" if simulated else "")]
     for table in tables:
-        columns = table_columns(table[0].task)
-        lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-        lines += [f"| {' | '.join(map(escape_markdown, row))} |" for row in table_rows(table)]
-        parts += [f"## {escape_markdown(table_title(table))}", "\n".join(lines)]
+        rows = (map(escape_markdown, row) for row in table_rows(table))
+        parts += [
+            f"## {escape_markdown(table_title(table))}",
+            markdown_table(table_columns(table[0].task), rows),
+        ]
     parts.append(
         "Thresholds are chosen on validation; 95 % intervals are over events. Controls look at no image: a "
-        "gap "
-        "whose interval includes 0 shows nothing. docs/scoring.md defines all scores."
+        "gap whose interval includes 0 shows nothing. docs/scoring.md defines all scores."
     )
     return "\n\n".join(parts) + "\n"
 

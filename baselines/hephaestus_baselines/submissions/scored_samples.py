@@ -16,7 +16,7 @@ from hephaestus_baselines.data.preparation import PreparedData, prepare_recipe_d
 from hephaestus_baselines.evaluation.bootstrap import RESAMPLES
 from hephaestus_baselines.evaluation.controls import make_controls
 from hephaestus_baselines.evaluation.evaluate import evaluate_predictions
-from hephaestus_baselines.evaluation.pixel_controls import FrameHistory, predict_pixel_controls
+from hephaestus_baselines.evaluation.pixel_controls import predict_in_both_parts
 from hephaestus_baselines.evaluation.predictions import (
     PredictedItem,
     PredictionCollector,
@@ -188,11 +188,8 @@ def score_submission(
     )
     pixel_controls = {}
     if maps is not None:
-        history = FrameHistory(prepared.known, prepared.stores, volcanic_only=recipe.positives == "volcanic")
-        seen, unseen = (
-            predict_pixel_controls(prepared.items[found.part], found, history) for found in (validation, test)
-        )
-        pixel_controls = {name: (seen[name], unseen[name]) for name in seen}
+        volcanic_only = recipe.positives == "volcanic"
+        pixel_controls = predict_in_both_parts(prepared, validation, test, volcanic_only=volcanic_only)
     return evaluate_predictions(
         validation, test, controls=controls, pixel_controls=pixel_controls, seed=seed, resamples=resamples
     )

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from hephaestus_baselines.config.run_config import FolderName, Recipe
 from hephaestus_baselines.config.tasks import DetectionTask
+from hephaestus_baselines.config.validation_errors import first_mistake
 from hephaestus_build.core.atomic_io import hash_bytes, translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.parsing import decode_utf8, parse_json, read_bounded
@@ -109,7 +110,7 @@ def protocol_recipe(task: DetectionTask, **fields: Any) -> Recipe:
     try:
         return Recipe(task=task, model="submission", batch_size=2, **fields)
     except ValidationError as error:
-        raise UsageError(f"these settings do not go together: {_first_error(error)}") from error
+        raise UsageError(f"these settings do not go together: {first_mistake(error)}") from error
 
 
 class SampleKey(NamedTuple):
@@ -165,7 +166,7 @@ def read_submission(path: Path) -> Submission:
         wanted = _wanted_columns(header)
         return Submission(path, hash_bytes(content), header, [_parse_row(row, wanted) for row in rows])
     except ValidationError as error:
-        raise _unreadable(path, f"its header has {_first_error(error)}") from error
+        raise _unreadable(path, f"its header has {first_mistake(error)}") from error
     except OSError as error:
         raise _unreadable(path, error.strerror or error) from error
     except (ValueError, csv.Error) as error:
@@ -364,11 +365,6 @@ def _probability_text(value: Any) -> str:
 
 def _header_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else sanitize_text(value, 1000)
-
-
-def _first_error(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    return sanitize_text(f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}", 200)
 
 
 def _unreadable(path: Path, why: object) -> HephaestusError:

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from hephaestus_baselines.config.run_config import Recipe
+from hephaestus_baselines.config.validation_errors import first_mistake
 from hephaestus_build.core.atomic_io import write_atomic
 from hephaestus_build.core.embedded_hash import MissingHashError, add_zip_hash, check_zip_hash
 from hephaestus_build.core.errors import HephaestusError
@@ -139,9 +140,8 @@ def read_checkpoint(path: Path, *, unsealed: bool = False) -> dict[str, Any]:
         ) from error
     except Exception as error:  # a foreign archive can fail in many ways
         raise DamagedCheckpointError(
-            f"the checkpoint {path} cannot be read ({_shorten_error(error)}); restore it from a copy, or "
-            "remove it "
-            "and run the same command again"
+            f"the checkpoint {path} cannot be read ({first_mistake(error)}); restore it from a copy, or "
+            "remove it and run the same command again"
         ) from error
 
 
@@ -314,10 +314,3 @@ def _check_safetensors_header(content: bytes, wanted: Mapping[str, Tensor]) -> N
                 f"{name} is {sanitize_text(dtype, 10)} of the shape {sanitize_text(shape, 60)}, not "
                 f"{_SAFETENSORS_TYPES.get(mine.dtype)} of {list(mine.shape)}"
             )
-
-
-def _shorten_error(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        return sanitize_text(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 200)
-    return sanitize_text(error, 200)

@@ -23,10 +23,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from hephaestus_baselines.config.channels import have_scale
 from hephaestus_baselines.config.run_config import Recipe
+from hephaestus_baselines.config.validation_errors import first_mistake
 from hephaestus_baselines.evaluation.result_schema import NullableFloat, RunResult, Threshold
 from hephaestus_build.core.atomic_io import hash_bytes
 from hephaestus_build.core.embedded_hash import add_json_hash, parse_hashed_json
@@ -312,14 +313,10 @@ def calibration_of(result: RunResult) -> ModelCalibration:
 
 
 def _unusable(folder: Path, error: Exception) -> HephaestusError:
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        cause = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    elif isinstance(error, OSError):
-        cause = f"{error.filename or ''}: {error.strerror or error}".removeprefix(": ")
-    else:
-        cause = str(error)
+    cause = first_mistake(error, 300)
+    if isinstance(error, OSError):
+        cause = sanitize_text(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "), 300)
     return HephaestusError(
-        f"the exported model {folder} is not used: {sanitize_text(cause, 300)}; take it again from where it "
+        f"the exported model {folder} is not used: {cause}; take it again from where it "
         "came, or export the run again"
     )

@@ -12,11 +12,10 @@ from hephaestus_build.core.web_address import HttpUrl, parse_url_setting
 from hephaestus_build.download.npm_registry import NpmPackage, fetch_package, find_npm_registry
 from hephaestus_build.pages.assets import read_asset
 from hephaestus_build.pages.colour_maps import byte_palette
-from hephaestus_build.pages.markup import Markup, fill_template, tag
+from hephaestus_build.pages.markup import Markup, fill_template, hash_source, tag
 from hephaestus_build.pages.render import embed_json
 from hephaestus_build.pages.site.page_parts import (
     ICON,
-    hash_source,
     render_credits,
     simulated_badge,
     site_style,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Sequence
 
 from hephaestus_build.pages.assets import read_asset
-from hephaestus_build.pages.markup import Markup, join, tag
+from hephaestus_build.pages.markup import Markup, hash_source, join, tag
 from hephaestus_build.pages.site.site_values import SiteFrame
 
 _RINGS = "".join(f'<circle cx="8" cy="8" r="{radius}"/>' for radius in (1.6, 4, 6.4))
@@ -31,11 +30,6 @@ def page_policy(style: str, script: str = "") -> str:
         f"default-src 'none'; img-src data: 'self' file:; style-src {hash_source(style)}; {scripts}"
         "base-uri 'none'; form-action 'none'"
     )
-
-
-def hash_source(text: str) -> str:
-    """Return how a content security policy names an inline script or style."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def simulated_badge(*, simulated: bool) -> Markup:
