@@ -62,9 +62,8 @@ def resolve_allowed_path(name: str, path: Path, settings: Settings) -> Path:
     if not any(where.is_relative_to(root) for root in _allowed_roots(settings)):
         raise UsageError(
             f"{name} {sanitize_text(path, 200)} is neither in {_base_data_dir(settings).absolute()} nor in a "
-            "folder of "
-            "the setting data_roots; add its folder to HEPHAESTUS_DATA_ROOTS of the process that runs the "
-            "flows, and start that again"
+            "folder of the setting data_roots; add its folder to HEPHAESTUS_DATA_ROOTS of the process that "
+            "runs the flows, and start that again"
         )
     return where
 

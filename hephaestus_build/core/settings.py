@@ -411,11 +411,10 @@ class Settings(BaseSettings):
     accept: Annotated[dict[str, tuple[str, ...]], NoDecode, BeforeValidator(parse_accepted_absences)] = Field(
         {},
         description="Products known to be absent from the archive, by frame, or '*' for every frame: "
-        f"{', '.join(ACCEPTABLE_PRODUCTS)}, a pair such as 20160909_20160921, "
-        "or a date of ERA5. "
-        "Every build still asks for such a product, and fetches it once the archive has it; until then it "
-        "is listed as accepted, not as owed. A product that exists but could not be fetched or read "
-        "stays owed. HEPHAESTUS_ACCEPT takes the same as JSON.",
+        f"{', '.join(ACCEPTABLE_PRODUCTS)}, a pair such as 20160909_20160921, or a date of ERA5. Every build "
+        "still asks for such a product, and fetches it once the archive has it; until then it is listed as "
+        "accepted, not as owed. A product that exists but could not be fetched or read stays owed. "
+        "HEPHAESTUS_ACCEPT takes the same as JSON.",
         examples=[ACCEPT_EXAMPLE],
     )
 

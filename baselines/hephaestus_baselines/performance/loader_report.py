@@ -89,11 +89,9 @@ def render_loader_report(result: Mapping[str, Any]) -> str:
         "# Benchmark of the data loader (simulated data)",
         "",
         (
-            f"Series of 3, 9 channels, windows of {result['sample']['size']} pixels; "
-            f"{world['pairs']} pairs of "
-            f"{world['rows']} x {world['columns']} pixels, {world['series']} series; "
-            f"{machine['cores']} cores, Python {machine['python']}, torch {machine['torch']}; "
-            "all files in the page cache."
+            f"Series of 3, 9 channels, windows of {result['sample']['size']} pixels; {world['pairs']} pairs "
+            f"of {world['rows']} x {world['columns']} pixels, {world['series']} series; {machine['cores']} "
+            f"cores, Python {machine['python']}, torch {machine['torch']}; all files in the page cache."
         ),
         "",
         "| readers | row | times the published pattern | times the bare one | times the WebDataset |",

@@ -178,8 +178,7 @@ def table_title(table: Sequence[LeaderboardEntry]) -> str:
     simulated = " (simulated data)" if first.simulated else ""
     return (
         f"{first.task.capitalize()}, {form}, split {first.split} {first.split_sha256[:12]}, windows of "
-        f"{first.size} "
-        f"pixels, {first.tiling}{simulated}"
+        f"{first.size} pixels, {first.tiling}{simulated}"
     )
 
 

@@ -76,8 +76,7 @@ class ProbabilityMaps:
         except _READ_ERRORS as error:
             raise HephaestusError(
                 f"the maps in {path} cannot be read ({sanitize_text(error, 200)}); write them with "
-                "numpy.savez, or "
-                "as <frame>/<pair>.npy in a folder"
+                "numpy.savez, or as <frame>/<pair>.npy in a folder"
             ) from error
         held = {name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)}
         known = set(wanted)
@@ -96,8 +95,7 @@ class ProbabilityMaps:
         if faults:
             raise HephaestusError(
                 f"{path}: of {count_of(len(known), 'map')}, {', '.join(faults)}; give exactly one map for "
-                "each row "
-                "of the submission, named <frame>/<pair>"
+                "each row of the submission, named <frame>/<pair>"
             )
 
     def read(self, name: str, shape: tuple[int, int]) -> npt.NDArray[np.float32]:

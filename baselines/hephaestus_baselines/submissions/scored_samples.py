@@ -178,8 +178,7 @@ def score_submission(
         if not header.maps:
             raise UsageError(
                 f"{path}: a segmentation needs maps; write '# maps: NAME' into its header, the name of a "
-                "file "
-                ".npz or a folder beside it (docs/scoring.md)"
+                "file .npz or a folder beside it (docs/scoring.md)"
             )
         maps = ProbabilityMaps(path.parent / header.maps, [map_key(key.frame, key.pair) for key in wanted])
     validation, test = (
@@ -204,10 +203,8 @@ def _check_hashes(submission: Submission, prepared: PreparedData) -> None:
         if found[name] != given[name]:
             raise HephaestusError(
                 f"{submission.path} was made for another version of {what} than these cubes have: "
-                f"{name}_sha256 is "
-                f"{given[name]} in the file and {found[name]} here; give the cubes that it was made with "
-                "(--cubes), "
-                "or predict the samples of a new `hephaestus benchmark template`"
+                f"{name}_sha256 is {given[name]} in the file and {found[name]} here; give the cubes that it "
+                "was made with (--cubes), or predict the samples of a new `hephaestus benchmark template`"
             )
     if header.simulated != prepared.is_simulated:
         kinds = ("real", "simulated")

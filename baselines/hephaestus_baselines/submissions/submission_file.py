@@ -320,8 +320,8 @@ def _json_object(line: str) -> dict[str, Any]:
 def _parse_row(row: Mapping[str, Any], wanted: Sequence[str]) -> tuple[SampleKey, str, Any]:
     if strange := row.keys() - {*_COLUMNS, ""}:
         raise ValueError(
-            f"it has a column {sanitize_text(min(strange), 60)!r}; the columns are {', '.join(wanted)} "
-            "and, if you like, part"
+            f"it has a column {sanitize_text(min(strange), 60)!r}; the columns are {', '.join(wanted)} and, "
+            "if you like, part"
         )
     if "" in row:
         raise ValueError("a row has more values than there are columns")

@@ -278,9 +278,8 @@ class FrameStore:
             store = self._folder.store_path(int(number)) if GENERATION_NUMBER.fullmatch(number) else None
             if store is None or target != Path(os.path.relpath(store, self.published_link.parent)):
                 raise HephaestusError(
-                    f"{self.frame}: {self.published_link} is a link that this program did not make; move "
-                    "it away and "
-                    f"run the same command again"
+                    f"{self.frame}: {self.published_link} is a link that this program did not make; move it "
+                    "away and run the same command again"
                 )
             for folder in (store.parent, store):
                 if folder.is_symlink():

@@ -162,9 +162,8 @@ def _begin_migration(old: FrameStore, new: FrameStore) -> None:
         if new.published_link.is_symlink() or new.published_link.exists() or any(_frame_entries(new)):
             raise HephaestusError(
                 f"{old.frame}: there is already a cube in {new.published_link.parent}, and nothing is "
-                "replaced; "
-                f"remove {old.published_link} and {old.root}, or those in the new folder, then run the same "
-                "command again"
+                f"replaced; remove {old.published_link} and {old.root}, or those in the new folder, then run "
+                "the same command again"
             )
         write_json(new.root / MIGRATION_MARKER, {"from": os.path.relpath(old.root, new.root)})
 

@@ -225,8 +225,7 @@ def _check_tables(
             place = tuple(int(index) for index in np.argwhere(other)[0])
             yield ValidationFinding(
                 name,
-                f"{int(other.sum())} values differ from the record, such as "
-                f"{short_repr(values[place])} at "
+                f"{int(other.sum())} values differ from the record, such as {short_repr(values[place])} at "
                 f"{place} instead of {short_repr(expected[place])}",
             )
 

@@ -87,9 +87,8 @@ class CdsEra5Source(CachedEra5Source):
     ) -> None:
         if credentials.is_legacy:
             raise UsageError(
-                f"the CDS key or address in {credentials.found_in} is of the service that was switched "
-                "off in "
-                f"2024; {CDS_KEY_HELP}"
+                f"the CDS key or address in {credentials.found_in} is of the service that was switched off "
+                f"in 2024; {CDS_KEY_HELP}"
             )
         super().__init__(
             settings, "cds", parse_url_setting(credentials.url, "CDSAPI_URL (or the url in ~/.cdsapirc)")
