@@ -24,6 +24,7 @@ from prefect.utilities.annotations import quote
 from pydantic import Field
 
 from hephaestus_build.cli.console import print_notice, run_module
+from hephaestus_build.core.configuration.setting_values import NO_OPTIONAL_VARIABLES
 from hephaestus_build.core.errors import (
     FrameBusyError,
     HephaestusError,
@@ -35,7 +36,7 @@ from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.progress import NullListener
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.core.registry import OPTIONAL_VARIABLES
-from hephaestus_build.core.settings import NO_OPTIONAL_VARIABLES, Era5Choice, PairChoice, Settings
+from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
 from hephaestus_build.cube.granules import GranuleKey
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.migration import require_migrated

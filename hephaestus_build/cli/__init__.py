@@ -223,7 +223,7 @@ def _open_log_file(path: str | None) -> None:
     if path is None:
         return
     from hephaestus_build import __version__
-    from hephaestus_build.core.settings import local_path
+    from hephaestus_build.core.machine.user_paths import local_path
     from hephaestus_build.core.terminal import SPOKEN, log_to_file
 
     log_to_file(Path(str(local_path("--log-file", path))))

@@ -18,8 +18,9 @@ from rich.text import Text
 
 from hephaestus_build.cli.next_commands import carry_data_options, complete_commands
 from hephaestus_build.core.errors import MissingProductsError
+from hephaestus_build.core.machine.user_paths import local_path
 from hephaestus_build.core.plain_text import sanitize_text
-from hephaestus_build.core.settings import Settings, load_settings, local_path
+from hephaestus_build.core.settings import Settings, load_settings
 from hephaestus_build.core.terminal import SPOKEN, PlainConsole, is_log_json, json_text
 
 

@@ -9,11 +9,12 @@ import typer
 
 from hephaestus_build.cli.console import out, print_json, print_notice
 from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, SimulatedOption, complete_frame
+from hephaestus_build.core.configuration.settings_reference import find_setting_origins
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import count_of
-from hephaestus_build.core.settings import Settings, find_setting_origins, load_settings
+from hephaestus_build.core.settings import Settings, load_settings
 from hephaestus_build.doctor.check import Check
 from hephaestus_build.doctor.checkup import check_archives, check_this_machine
 from hephaestus_build.doctor.configuration import settings_with_origins

@@ -6,7 +6,7 @@ import typer
 
 from hephaestus_build.cli.console import print_json
 from hephaestus_build.cli.options import JSON_OPTION
-from hephaestus_build.core.settings import describe_settings, settings_template
+from hephaestus_build.core.configuration.settings_reference import describe_settings, settings_template
 
 
 def settings(as_json: bool = JSON_OPTION) -> None:

@@ -11,9 +11,10 @@ from hephaestus_build.cli.console import err, load_command_settings, out, print_
 from hephaestus_build.cli.options import JSON_OPTION, MixedOption, SimulatedOption
 from hephaestus_build.cli.splits import split_path
 from hephaestus_build.core.errors import HephaestusError, MissingProductsError, UsageError
+from hephaestus_build.core.machine.user_paths import local_path
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import show_progress
-from hephaestus_build.core.settings import Settings, local_path
+from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import are_simulated, cubes_dir_for, list_cubes
 from hephaestus_build.dataset.channel_statistics import ChannelStatistics, read_statistics, update_statistics
 from hephaestus_build.dataset.published_counts import PUBLISHED_CHANNEL_STATISTICS

@@ -9,7 +9,8 @@ from hephaestus_build.cli.console import print_notice
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.settings import Settings, local_path
+from hephaestus_build.core.machine.user_paths import local_path
+from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import cubes_dir_for, no_cube_error, only_simulated_notice
 from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.operations.status import frames_with_settings, list_started_frames

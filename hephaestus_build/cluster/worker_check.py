@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 from hephaestus_build import __version__
 from hephaestus_build.core.atomic_io import make_folder, translate_os_errors, write_atomic
+from hephaestus_build.core.configuration.settings_reference import find_setting_origins
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.machine.limits import identify_shared_cores
 from hephaestus_build.core.plain_files import read_plain_file
 from hephaestus_build.core.plain_text import count_of, sanitize_text
-from hephaestus_build.core.settings import ENV_PREFIX, Settings, find_setting_origins, load_settings
+from hephaestus_build.core.settings import ENV_PREFIX, Settings, load_settings
 from hephaestus_build.core.web_address import HttpUrl
 from hephaestus_build.sources.era5.selection import choose_era5_source
 

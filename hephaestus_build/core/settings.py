@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
-from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -28,16 +26,23 @@ from hephaestus_build.core.accepted_absences import (
     ACCEPTABLE_PRODUCTS,
     parse_accepted_absences,
 )
+from hephaestus_build.core.configuration.setting_values import (
+    CENTER_TIME_EXAMPLE,
+    parse_center_times,
+    parse_clusters,
+    parse_folders,
+    parse_optional_variables,
+    parse_share,
+)
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.machine.environment import is_service_variable
 from hephaestus_build.core.machine.limits import read_machine_limits
-from hephaestus_build.core.machine.user_paths import expand_path
+from hephaestus_build.core.machine.user_paths import expand_path, local_path
 from hephaestus_build.core.parsing import decode_utf8, parse_json, parse_yaml, read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
-from hephaestus_build.core.registry import OPTIONAL_VARIABLES, load_schema, near_variables
+from hephaestus_build.core.registry import OPTIONAL_VARIABLES
 
-T = TypeVar("T")
 ENV_PREFIX = "HEPHAESTUS_"
 #: Variable that names the YAML file of settings; each can also be set as HEPHAESTUS_<NAME>.
 SETTINGS_FILE_VARIABLE = ENV_PREFIX + "SETTINGS"
@@ -48,43 +53,8 @@ Era5Form = Literal["frame", "tile"]
 SettingOrigin = Literal["default", "file", "environment", "option"]
 PairChoice = Literal["auto", "annotated", "all"]
 
-#: In place of names: the cube shall have no optional variable.
-NO_OPTIONAL_VARIABLES = "none"
 #: Subfolder of the data folder, and of a separate cache folder, for simulated data.
 SIMULATED_FOLDER = "simulated"
-# at least two letters, since C:/data is a folder; one slash, since pathlib turns s3:// into s3:/
-_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):[/\\]")
-
-
-def local_path(name: str, value: T) -> T | str | Path:
-    """Return the local path that a user gave, with ``~`` and variables replaced (:func:`expand_path`).
-
-    Raises
-    ------
-    UsageError
-        If it is the address of a bucket, or cannot be expanded.
-    """
-    if not isinstance(value, str | Path):
-        return value
-    require_local_path(name, value)
-    expanded = type(value)(expand_path(str(value), name))
-    require_local_path(name, expanded)
-    return expanded
-
-
-def require_local_path(name: str, value: object) -> None:
-    """Raise an error if a bucket or another address is given in place of a local path.
-
-    Raises
-    ------
-    UsageError
-        If `value` is an address. The message repeats only its scheme, since it may contain a password.
-    """
-    if isinstance(value, str | os.PathLike) and (match := _ADDRESS.match(os.fspath(value).strip())):
-        raise UsageError(
-            f"{name} is an address ({match[1]}://...): buckets and other addresses are not supported here "
-            f"yet; use a local folder"
-        )
 
 
 def _simulated_folder(folder: Path) -> Path:
@@ -115,123 +85,7 @@ class EmbeddedArchive:
 
 
 _FILE_BYTES = 1 << 20
-_CENTER_TIME_EXAMPLE = '{124D_04854_171313: "5:03:37.6"}'
 _DAY = 86400.0
-
-
-_SHARE = re.compile(r"([0-9]{1,6})(?:/([0-9]{1,6}))?", re.ASCII)
-
-
-def _parse_share(value: Any) -> Any:
-    """Return a part of one, such as ``1/20``, in its shortest form."""
-    match = _SHARE.fullmatch(str(value).strip()) if isinstance(value, str | int) else None
-    if match is None or not 0 < int(match[1]) <= int(match[2] or 1):
-        raise ValueError("must be a part of one, such as 1/20")
-    return str(Fraction(int(match[1]), int(match[2] or 1)))
-
-
-def _parse_folders(value: Any) -> Any:
-    """Parse folders given as a list, as JSON, or as a string in the format of PATH."""
-    if isinstance(value, str):
-        text = value.strip()
-        value = (
-            parse_json(text) if text.startswith("[") else [item for item in text.split(os.pathsep) if item]
-        )
-    return [local_path("data_roots", item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _parse_clusters(value: Any) -> Any:
-    """Parse addresses given as a list, or in one text with commas."""
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-def parse_optional_variables(value: Any) -> tuple[str, ...]:
-    """Parse the setting ``variables``: names in a list, or in one text with commas.
-
-    Parameters
-    ----------
-    value : str or list of str
-        Names of optional variables; ``none`` alone asks for a cube without any.
-
-    Returns
-    -------
-    tuple of str
-        The names, in the order of the schema and without repeats; ``("none",)`` for none;
-        empty if nothing is asked for, so that a cube keeps what it has.
-
-    Raises
-    ------
-    UsageError
-        If a name is unknown, or stands beside ``none``; the message suggests the nearest.
-
-    Examples
-    --------
-    >>> parse_optional_variables("look_up, unwrapped_phase")
-    ('unwrapped_phase', 'look_up')
-    """
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list | tuple):
-        raise UsageError(f"setting variables: it must be names with commas: {', '.join(OPTIONAL_VARIABLES)}")
-    names = [name for part in parts if (name := str(part).strip()[:80])]
-    if NO_OPTIONAL_VARIABLES in names:
-        if set(names) != {NO_OPTIONAL_VARIABLES}:
-            raise UsageError("setting variables: none takes every optional variable away; it stands alone")
-        return (NO_OPTIONAL_VARIABLES,)
-    for name in names:
-        if name not in OPTIONAL_VARIABLES:
-            near = difflib.get_close_matches(name, OPTIONAL_VARIABLES, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else _hint_at_every_cube(name)
-            raise UsageError(
-                f"setting variables: {name!r} is no optional variable{hint}: use "
-                f"{', '.join(OPTIONAL_VARIABLES)}, or none"
-            )
-    return tuple(name for name in OPTIONAL_VARIABLES if name in names)
-
-
-def _parse_center_times(value: Any) -> dict[str, str]:
-    """Parse the setting ``center_time``: times of day by frame, as a mapping or as JSON text.
-
-    Raises
-    ------
-    UsageError
-        If it is not such a mapping, or a frame or a time cannot be read.
-    """
-    from hephaestus_build.core.era5_grid import parse_center_time  # numpy takes a while to load
-
-    what, example = "setting center_time", f"write it as center_time: {_CENTER_TIME_EXAMPLE}"
-    if isinstance(value, str):
-        try:
-            value = parse_json(value)
-        except ValueError as error:
-            raise UsageError(f"{what}: it is not a JSON object ({error}); {example}") from None
-    if not isinstance(value, dict):
-        raise UsageError(f"{what}: it must be a mapping of frames to times; {example}")
-    times: dict[str, str] = {}
-    for key, text in value.items():
-        name = sanitize_text(str(key), 80).strip()
-        try:
-            frame = Frame.parse(name).id
-        except UsageError:
-            raise UsageError(f"{what}: {name!r} is no frame id; {example}") from None
-        if not isinstance(text, str):  # YAML reads 18:41:07 as 67267
-            raise UsageError(f"{what}: the time of {frame} must stand in quotes; {example}")
-        try:
-            parse_center_time(text[:200])
-        except ValueError as error:
-            raise UsageError(f"{what}: of {frame}, {error}; {example}") from None
-        times[frame] = text.strip()
-    return times
-
-
-def _hint_at_every_cube(name: str) -> str:
-    """Return what every cube has of this name, or near it."""
-    known = {entry["name"] for entry in load_schema("cube.json")["variables"] if not entry.get("optional")}
-    near = near_variables(name, known)
-    if name in known:
-        return " (every cube has it" + (f", and {near})" if near else ")")
-    return f" (every cube has {near})" if near else ""
 
 
 class _BoundedEnvSource(EnvSettingsSource):
@@ -256,12 +110,12 @@ class Settings(BaseSettings):
     cache_dir: Path | None = Field(
         None, description="Folder of downloads; may be deleted at any time. Default: <data_dir>/cache."
     )
-    data_roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_parse_folders)] = Field(
+    data_roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(parse_folders)] = Field(
         (),
         description="Folders, besides the data_dir set here, that may contain the data_dir and other "
         "paths given to Prefect flows; as a list, or separated as in PATH.",
     )
-    clusters: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_clusters)] = Field(
+    clusters: Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_clusters)] = Field(
         (),
         description="Addresses of Dask clusters that the parameter `cluster` of Prefect flows may name, "
         "besides local:N; in a list or with commas, such as tcp://10.0.0.7:8786.",
@@ -306,7 +160,7 @@ class Settings(BaseSettings):
         description="Requests that begin in a second, to each archive, over any 10 seconds; unlimited for a "
         "server of this machine (loopback), unless it is set.",
     )
-    share: Annotated[str, BeforeValidator(_parse_share)] = Field(
+    share: Annotated[str, BeforeValidator(parse_share)] = Field(
         "1",
         description="Part of connections and requests_per_second that this machine takes, such as 1/20 on "
         "each of 20 machines without a coordinator; at least one connection is left.",
@@ -363,12 +217,12 @@ class Settings(BaseSettings):
         description="Optional variables that a build adds to cubes, in a list or with commas: "
         f"{', '.join(OPTIONAL_VARIABLES)}. A cube keeps those that it has; none takes them all away.",
     )
-    center_time: Annotated[dict[str, str], NoDecode, BeforeValidator(_parse_center_times)] = Field(
+    center_time: Annotated[dict[str, str], NoDecode, BeforeValidator(parse_center_times)] = Field(
         {},
         description="Time of day of the acquisitions, UTC, by frame, in place of the one that the archive "
         "states in metadata.txt, or does not state; ERA5 is taken at the full hour nearest to it. "
         "HEPHAESTUS_CENTER_TIME takes the same as JSON.",
-        examples=[_CENTER_TIME_EXAMPLE],
+        examples=[CENTER_TIME_EXAMPLE],
     )
     quiet_share: float = Field(
         0.1,
@@ -566,11 +420,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         sources: list[PydanticBaseSettingsSource] = [init_settings, _BoundedEnvSource(settings_cls)]
         if path := os.environ.get(SETTINGS_FILE_VARIABLE):
-            sources.append(InitSettingsSource(settings_cls, _read_file(path)))
+            sources.append(InitSettingsSource(settings_cls, read_settings_file(path)))
         return tuple(sources)
 
 
-def _read_file(path: str) -> dict[str, Any]:
+def read_settings_file(path: str) -> dict[str, Any]:
     """Read a YAML file of settings."""
     shown = sanitize_text(path, 200)
     path = expand_path(path, SETTINGS_FILE_VARIABLE)
@@ -629,63 +483,3 @@ def load_settings(**overrides: Any) -> Settings:
     except SettingsError as error:  # an environment variable that should contain JSON
         why = str(error.__cause__ or "it cannot be read")
         raise UsageError(f"the environment: {error}: {why}; `hephaestus settings` lists them all") from None
-
-
-def describe_settings() -> list[dict[str, Any]]:
-    """Return every setting as JSON values: its name, variable, default, examples and description."""
-    return [
-        {
-            "name": name,
-            "variable": f"{ENV_PREFIX}{name.upper()}",
-            "default": _plain_default(field),
-            "examples": [str(example) for example in field.examples or ()],
-            "description": field.description or "",
-        }
-        for name, field in Settings.model_fields.items()
-    ]
-
-
-def _plain_default(field: FieldInfo) -> Any:
-    default = field.get_default()
-    if isinstance(default, Path):
-        return str(default)
-    return list(default) if isinstance(default, tuple) else default
-
-
-def find_setting_origins(options: Collection[str] = ()) -> dict[str, SettingOrigin]:
-    """Return where the value of each setting comes from.
-
-    Parameters
-    ----------
-    options : collection of str
-        Settings that options of the command have set.
-
-    Raises
-    ------
-    UsageError
-        If the settings file cannot be read.
-    """
-    path = os.environ.get(SETTINGS_FILE_VARIABLE)
-    in_file = _read_file(path).keys() if path else {}.keys()
-    variables = {name.upper() for name in os.environ}
-    origins: dict[str, SettingOrigin] = {}
-    for name in Settings.model_fields:
-        in_environment = ENV_PREFIX + name.upper() in variables
-        given: SettingOrigin = "environment" if in_environment else "file" if name in in_file else "default"
-        origins[name] = "option" if name in options else given
-    return origins
-
-
-def settings_template() -> str:
-    """Return a YAML file of all settings with their defaults and descriptions, commented out."""
-    import textwrap
-
-    import yaml
-
-    lines = [f"# Settings of hephaestus-build. Use: export {SETTINGS_FILE_VARIABLE}=<this file>"]
-    for name, field in Settings.model_fields.items():
-        lines += ["", *(f"# {line}" for line in textwrap.wrap(field.description or "", 96))]
-        value = yaml.safe_dump(_plain_default(field)).removesuffix("...\n").strip()
-        lines += [f"# Example: {name}: {example}" for example in field.examples or ()]
-        lines.append(f"# {name}: {value}")
-    return "\n".join(lines) + "\n"

@@ -15,8 +15,9 @@ from pathlib import Path
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frame_search import frame_named, suggestion
 from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.machine.user_paths import local_path
 from hephaestus_build.core.parsing import parse_json, read_bounded
-from hephaestus_build.core.settings import Settings, local_path
+from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.volcanoes import volcanoes_named
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.published_name import wait_for_replacement

@@ -16,9 +16,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import find_frames, frame_named
 from hephaestus_build.core.frames import Frame, parse_day
+from hephaestus_build.core.machine.user_paths import local_path
 from hephaestus_build.core.parsing import decode_utf8, parse_yaml, read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
-from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings, load_settings, local_path
+from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings, load_settings
 from hephaestus_build.pipeline.plan import BuildRequest
 
 _MAX_BYTES = 1 << 20

@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from hephaestus_build.core.configuration.setting_values import NO_OPTIONAL_VARIABLES
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.core.registry import OPTIONAL_VARIABLES
-from hephaestus_build.core.settings import NO_OPTIONAL_VARIABLES
 from hephaestus_build.cube.granules import (
     GranuleKey,
     InterferogramGranule,
@@ -63,7 +63,7 @@ def merge_optional_variables(asked: tuple[str, ...], present: set[str]) -> tuple
     Parameters
     ----------
     asked : tuple of str
-        As :func:`~hephaestus_build.core.settings.parse_optional_variables` returns it.
+        As :func:`~hephaestus_build.core.configuration.setting_values.parse_optional_variables` returns it.
     present : set of str
         Those that the cube has.
 

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 
 import msgspec
 
+from hephaestus_build.core.configuration.setting_values import NO_OPTIONAL_VARIABLES
 from hephaestus_build.core.era5_grid import era5_area_around
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.filesystem.manners import probe_filesystem
@@ -18,7 +19,7 @@ from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.plain_files import is_real_folder
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.core.provenance import Outcome, Receipt
-from hephaestus_build.core.settings import NO_OPTIONAL_VARIABLES, Settings
+from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.granules import (
     Granule,
     GranuleKey,

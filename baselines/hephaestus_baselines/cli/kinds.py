@@ -25,8 +25,9 @@ from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, MixedOption
 from hephaestus_build.core.atomic_io import make_folder, translate_os_errors, write_atomic
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.extras import check_extra
+from hephaestus_build.core.machine.user_paths import local_path
 from hephaestus_build.core.progress import show_progress
-from hephaestus_build.core.settings import load_settings, local_path
+from hephaestus_build.core.settings import load_settings
 
 if TYPE_CHECKING:
     from hephaestus_baselines.config.run_config import Recipe

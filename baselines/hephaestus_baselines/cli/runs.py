@@ -42,9 +42,10 @@ from hephaestus_build.cli.console import (
 from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, MixedOption, parse_part
 from hephaestus_build.core.errors import MissingProductsError
 from hephaestus_build.core.extras import check_extra
+from hephaestus_build.core.machine.user_paths import local_path
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import show_progress
-from hephaestus_build.core.settings import load_settings, local_path
+from hephaestus_build.core.settings import load_settings
 from hephaestus_build.core.terminal import sanitize_lines
 
 if TYPE_CHECKING:

@@ -29,9 +29,9 @@ from hephaestus_baselines.config.channels import AtmosphereMode, BlindInput, Inp
 from hephaestus_baselines.config.tasks import TASK_SPECS, Task, TaskSpec
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.machine.user_paths import local_path
 from hephaestus_build.core.parsing import decode_utf8, parse_yaml, read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
-from hephaestus_build.core.settings import local_path
 from hephaestus_build.dataset.running_moments import MaskingConvention
 from hephaestus_build.dataset.tiling import DEFAULT_TILING, TILE_SIZE, TilingMode
 

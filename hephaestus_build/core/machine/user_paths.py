@@ -4,12 +4,48 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
+from typing import TypeVar
 
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.machine.home import find_home
 from hephaestus_build.core.plain_text import sanitize_text
 
+T = TypeVar("T")
+# at least two letters, since C:/data is a folder; one slash, since pathlib turns s3:// into s3:/
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):[/\\]")
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([^{}]*)\})")
+
+
+def local_path(name: str, value: T) -> T | str | Path:
+    """Return the local path that a user gave, with ``~`` and variables replaced (:func:`expand_path`).
+
+    Raises
+    ------
+    UsageError
+        If it is the address of a bucket, or cannot be expanded.
+    """
+    if not isinstance(value, str | Path):
+        return value
+    require_local_path(name, value)
+    expanded = type(value)(expand_path(str(value), name))
+    require_local_path(name, expanded)
+    return expanded
+
+
+def require_local_path(name: str, value: object) -> None:
+    """Raise an error if a bucket or another address is given in place of a local path.
+
+    Raises
+    ------
+    UsageError
+        If `value` is an address. The message repeats only its scheme, since it may contain a password.
+    """
+    if isinstance(value, str | os.PathLike) and (match := _ADDRESS.match(os.fspath(value).strip())):
+        raise UsageError(
+            f"{name} is an address ({match[1]}://...): buckets and other addresses are not supported here "
+            f"yet; use a local folder"
+        )
 
 
 def expand_path(text: str, name: str) -> str:

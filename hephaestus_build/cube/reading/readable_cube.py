@@ -14,10 +14,11 @@ import xarray as xr
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.machine.user_paths import local_path
 from hephaestus_build.core.plain_files import is_real_folder
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.progress import ProgressListener
-from hephaestus_build.core.settings import Settings, local_path
+from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import find_cube
 from hephaestus_build.cube.inventory import MAX_GRID_PIXELS, MAX_TABLE_CELLS
 from hephaestus_build.cube.reading.dataset import open_pinned_cube

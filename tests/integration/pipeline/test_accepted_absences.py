@@ -15,10 +15,11 @@ from hephaestus_build.core.accepted_absences import (
     ACCEPTABLE_PRODUCTS,
     parse_accepted_absences,
 )
+from hephaestus_build.core.configuration.settings_reference import settings_template
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.provenance import Outcome
-from hephaestus_build.core.settings import load_settings, settings_template
+from hephaestus_build.core.settings import load_settings
 from hephaestus_build.pipeline.missing_products import MissingProduct, partition_accepted
 
 FRAME = Frame("124D_04854_171313")

@@ -26,7 +26,8 @@ from hephaestus_baselines.data.simulated_cubes import ensure_benchmark_cubes
 from hephaestus_build.cli import run_console_script
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.settings import EmbeddedArchive, load_settings, require_local_path
+from hephaestus_build.core.machine.user_paths import require_local_path
+from hephaestus_build.core.settings import EmbeddedArchive, load_settings
 from hephaestus_build.cube.discovery import find_cube, is_simulated_cube, select_cubes
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.storage import migration

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from hephaestus_build.core.configuration.setting_values import parse_optional_variables
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.registry import OPTIONAL_VARIABLES
-from hephaestus_build.core.settings import parse_optional_variables
 from hephaestus_build.cube.schema import cube_schema
 
 

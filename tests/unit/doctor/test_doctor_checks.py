@@ -12,10 +12,11 @@ import pytest
 from filelock import FileLock
 
 from hephaestus_build.core.atomic_io import write_json
+from hephaestus_build.core.configuration.settings_reference import find_setting_origins
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.filesystem.manners import FilesystemManners
 from hephaestus_build.core.machine.limits import MachineLimits
-from hephaestus_build.core.settings import find_setting_origins, load_settings
+from hephaestus_build.core.settings import load_settings
 from hephaestus_build.doctor import installation
 from hephaestus_build.doctor.check import Check, run_checks
 from hephaestus_build.doctor.checkup import check_this_machine

@@ -1,0 +1,1 @@
+"""Values and reference of the settings, which stand in ``core/settings.py``."""
