@@ -134,7 +134,7 @@ def _check_metadata(frame: Frame, portal: LicsarPortal, findings: PortalFindings
 
 
 def _check_links(frame: Frame, pair: Pair, portal: LicsarPortal) -> Check:
-    page, links = portal.fetch_links(frame, pair)
+    page, links = portal.search.fetch_links(frame, pair)
     wanted = {f"{pair}.geo.diff_pha.tif", f"{pair}.geo.cc.tif"}
     if not page.ok:
         fault = f"the page of {pair}: {page.outcome}: {page.detail}"

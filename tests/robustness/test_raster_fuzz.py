@@ -20,7 +20,7 @@ from PIL import Image
 from fuzzing import Reader, fuzz, mutations
 from hephaestus_build.sources.licsar import geotiff
 from hephaestus_build.sources.licsar.geotiff import CorruptRaster, read_phase
-from hephaestus_build.sources.licsar.portal import _read_preview
+from hephaestus_build.sources.licsar.preview_file import read_preview
 from hephaestus_build.sources.licsar.tiff_directory import (
     read_band_layout,
     read_tiff_directories,
@@ -182,7 +182,7 @@ def png(width: int = 19, height: int = 14) -> bytes:
 
 def test_a_mutated_preview_is_read_or_refused(tmp_path):
     with Reader(
-        "hephaestus_build.sources.licsar.portal:_read_preview", memory=64 << 20, seconds=20
+        "hephaestus_build.sources.licsar.preview_file:read_preview", memory=64 << 20, seconds=20
     ) as reader:
         counts = fuzz(reader, [png(), png(552, 574)], tmp_path, suffix=".png", seconds=0.5)
     assert counts["read"]
@@ -203,10 +203,10 @@ def test_a_preview_is_never_unpacked(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(picture)
     with Reader(
-        "hephaestus_build.sources.licsar.portal:_read_preview", memory=32 << 20, seconds=20
+        "hephaestus_build.sources.licsar.preview_file:read_preview", memory=32 << 20, seconds=20
     ) as reader:
         assert reader(path) == "read"
-    assert (_read_preview(path).width, _read_preview(path).mode) == (20_000, "RGB")
+    assert (read_preview(path).width, read_preview(path).mode) == (20_000, "RGB")
 
 
 @pytest.mark.parametrize(
@@ -227,13 +227,13 @@ def test_a_damaged_preview_is_refused(tmp_path, at, value, reason):
     data[at : (at + len(value)) or None] = value
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(ValueError, match=reason):
-        _read_preview(tmp_path / "a.png")
+        read_preview(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"II*\0" + bytes(12), b"\x89PNG" + bytes(7)])
 def test_next_to_nothing_is_refused(tmp_path, content):
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(ValueError, match="not a PNG"):
-        _read_preview(tmp_path / "a")
+        read_preview(tmp_path / "a")
     with pytest.raises(CorruptRaster, match=r"not a TIFF|cut"):
         read_phase(tmp_path / "a")

@@ -8,33 +8,24 @@ request per product is enough in either.
 from __future__ import annotations
 
 import logging
-import os
 import re
-import struct
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import date, timedelta
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Self, TypeVar
 
-from cachetools import TTLCache
-
-from hephaestus_build.core.concurrency import SharedCache
 from hephaestus_build.core.era5_grid import parse_center_time
 from hephaestus_build.core.errors import HephaestusError, RefusedError, UnreachableError, UsageError
 from hephaestus_build.core.frames import FRAME_ID_HELP, Frame, Pair
 from hephaestus_build.core.gdal import check_gdal
-from hephaestus_build.core.parsing import read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.core.web_address import HttpUrl, parse_url_setting, redact_url
+from hephaestus_build.core.web_address import HttpUrl, redact_url
 from hephaestus_build.download.client import ByteProgress, HttpClient
-from hephaestus_build.download.small_response import SmallResponse, decode_text
+from hephaestus_build.download.small_response import SmallResponse
 from hephaestus_build.sources.interferograms import (
     EpochBaselines,
     FrameMetadata,
@@ -47,10 +38,9 @@ from hephaestus_build.sources.interferograms import (
     Raster,
     SourceCredit,
 )
-from hephaestus_build.sources.licsar.acquisition import parse_geometry
-from hephaestus_build.sources.licsar.baselines_file import parse_baselines
+from hephaestus_build.sources.licsar.archive_addresses import ArchiveAddresses
 from hephaestus_build.sources.licsar.geotiff import read_coherence, read_height, read_phase
-from hephaestus_build.sources.licsar.html_listing import parse_anchors, parse_links, parse_listing
+from hephaestus_build.sources.licsar.html_listing import parse_anchors, parse_listing
 from hephaestus_build.sources.licsar.kept_records import (
     BASELINES_PRODUCT,
     archive_cache_folder,
@@ -60,25 +50,22 @@ from hephaestus_build.sources.licsar.kept_records import (
     read_kept_listing,
 )
 from hephaestus_build.sources.licsar.optional_products import optional_product
-from hephaestus_build.sources.licsar.satellites import sentinel1_satellite
+from hephaestus_build.sources.licsar.preview_file import PNG_SIGNATURE, read_preview
+from hephaestus_build.sources.licsar.product_search import MAX_PAGE_BYTES, ProductSearch
+from hephaestus_build.sources.licsar.text_files import (
+    MAX_TEXT_BYTES,
+    describe_frame,
+    read_baselines,
+    read_metadata,
+)
 from hephaestus_build.sources.licsar.tiff_directory import MAX_BYTES
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: CEDA's copy of the portal's files, which lags behind and lacks some frames.
-CEDA_URL = "https://dap.ceda.ac.uk/neodc/comet/data/licsar_products/"
-_TRUSTED_HOSTS = (".jasmin.ac.uk", ".ceda.ac.uk")
-# Bytes of an HTML page and of a text file; a listing of 5,000 pairs has one million.
-_MAX_PAGE_BYTES, _MAX_TEXT_BYTES = 4 << 20, 1 << 20
-# Lines of metadata.txt (the real ones have twenty) and characters of a value.
-_MAX_FIELDS, _MAX_VALUE = 200, 200
-# Number of remembered link pages, and seconds: a page changes when a product is added or moved.
-_MAX_CACHED_LINKS, _LINKS_TTL = 256, 600.0
 # Name of a track's folder, and frames of a track: the fullest ones have some thirty.
 _TRACK, _MAX_TRACK_FRAMES = re.compile(r"[1-9][0-9]{0,2}"), 500
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 class LicsarPortal:
@@ -117,19 +104,12 @@ class LicsarPortal:
         *,
         history: ProductHistory = ProductHistory(),  # noqa: B008 -- immutable
     ) -> None:
-        self._base = parse_url_setting(settings.licsar_url, "HEPHAESTUS_LICSAR_URL")
-        mirror = settings.licsar_mirror_url or (
-            CEDA_URL if self._base.host.endswith(_TRUSTED_HOSTS) else None
-        )
-        self._mirror = parse_url_setting(mirror, "HEPHAESTUS_LICSAR_MIRROR_URL") if mirror else None
-        self.client = HttpClient(settings, follow=self.is_trusted_url)
+        self._addresses = ArchiveAddresses(settings)
+        self.client = HttpClient(settings, follow=self._addresses.is_trusted_url)
+        self.search = ProductSearch(self._addresses, self.client)
         self._folder = archive_cache_folder(settings)
         self._takes_simulated = settings.is_simulated
         self._center_times = settings.center_time
-        self._working_location: dict[Frame, str] = {}  # kind of location that worked last for each frame
-        self._link_pages: SharedCache[tuple[Frame, Pair | date], tuple[SmallResponse, Mapping[str, str]]] = (
-            SharedCache(TTLCache(_MAX_CACHED_LINKS, _LINKS_TTL))
-        )
         self._history = history
         self.address = redact_url(settings.licsar_url)
 
@@ -143,21 +123,6 @@ class LicsarPortal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def is_trusted_url(self, url: str) -> bool:
-        """Return whether an address belongs to one of the archive's hosts."""
-        try:
-            address = HttpUrl.parse(url)
-        except ValueError:
-            return False
-        near = address.is_loopback and self._base.is_loopback
-        known = {base.host for base in (self._base, self._mirror) if base}
-        return address.host in known or address.host.endswith(_TRUSTED_HOSTS) or near
-
-    def _is_other_port(self, url: str) -> bool:
-        """Return whether an address is of this machine, but not of the server that the settings name."""
-        address = HttpUrl.parse(url)
-        return address.is_loopback and address.origin != self._base.origin
-
     def tracks(self) -> tuple[int, ...]:
         """Return the relative orbits that the archive lists, sorted; one request.
 
@@ -166,7 +131,7 @@ class LicsarPortal:
         HephaestusError
             If the archive does not answer with a listing.
         """
-        names = self._listed_names(self._base, "the tracks")
+        names = self._listed_names(self._addresses.base, "the tracks")
         return tuple(sorted({int(name) for name in names if _TRACK.fullmatch(name)}))
 
     def frames(self, track: int) -> tuple[Frame, ...]:
@@ -179,7 +144,7 @@ class LicsarPortal:
             not answer at all, a RefusedError if it refuses access.
         """
         found: set[Frame] = set()
-        for name in self._listed_names(self._base.child(f"{track}/"), f"track {track}"):
+        for name in self._listed_names(self._addresses.base.child(f"{track}/"), f"track {track}"):
             with suppress(UsageError):
                 found.add(Frame(name))
         frames = tuple(sorted(frame for frame in found if frame.track == track))
@@ -192,7 +157,7 @@ class LicsarPortal:
 
     def _listed_names(self, folder: HttpUrl, what: str) -> list[str]:
         """Return the last parts of the addresses that a folder's listing links to."""
-        page = self.client.get_text(folder.url_with_secrets, max_bytes=_MAX_PAGE_BYTES)
+        page = self.client.get_text(folder.url_with_secrets, max_bytes=MAX_PAGE_BYTES)
         detail = f"{page.outcome}: {page.detail}"
         if page.ok:
             try:
@@ -219,21 +184,21 @@ class LicsarPortal:
             does not answer at all, a RefusedError if it refuses access.
         """
         # the portal requires the trailing slash here
-        folders = {"links": self._base.child(f"{frame.track}/{frame}/interferograms/")}
-        if self._mirror:
-            folders["mirror"] = self._mirror.child(f"{frame.track:02d}/{frame}/")
+        folders = {"links": self._addresses.base.child(f"{frame.track}/{frame}/interferograms/")}
+        if self._addresses.mirror:
+            folders["mirror"] = self._addresses.mirror.child(f"{frame.track:02d}/{frame}/")
         pages: list[SmallResponse] = []
         for place, folder in folders.items():
-            page = self.client.get_text(folder.url_with_secrets, max_bytes=_MAX_PAGE_BYTES)
+            page = self.client.get_text(folder.url_with_secrets, max_bytes=MAX_PAGE_BYTES)
             if page.ok and page.url != str(folder) and f"/{frame}/" not in f"{page.url}/":
                 detail = f"redirected to {page.url}"
                 page = replace(page, outcome=Outcome.CORRUPT, url=str(folder), detail=detail)
             if page.ok:
-                entries = parse_listing(page.text, page.url, frame.id, self.is_trusted_url)
+                entries = parse_listing(page.text, page.url, frame.id, self._addresses.is_trusted_url)
                 if entries.is_listing:
                     if entries.pairs:
                         direct = place == "links" and entries.pairs_are_folders
-                        self._working_location[frame] = "direct" if direct else place
+                        self.search.note_location(frame, "direct" if direct else place)
                     pairs = {item.pair: item.modified for item in entries.pairs}
                     keep_listing(self._folder / frame.id, pairs, page.url)
                     return InterferogramListing(frame, entries.pairs, page.url, entries.ignored)
@@ -256,7 +221,7 @@ class LicsarPortal:
         If none of them states it, the metadata say why.
         """
         receipt, fields = self._download_product(
-            frame, None, "metadata.txt", _read_metadata, max_bytes=_MAX_TEXT_BYTES
+            frame, None, "metadata.txt", read_metadata, max_bytes=MAX_TEXT_BYTES
         )
         fields = fields or {}
         text = next((value for key, value in fields.items() if key.lower() == "center_time"), "")
@@ -264,16 +229,16 @@ class LicsarPortal:
             self.client.cache.discard(self._folder / frame.id / "metadata.txt")
         if own := self._center_times.get(frame.id):
             receipt = receipt.with_notes("center_time is from the settings")
-            return _describe_frame(frame, parse_center_time(own), fields, receipt)
+            return describe_frame(frame, parse_center_time(own), fields, receipt)
         reason = "" if receipt.ok else receipt.detail
         if text:
             try:
-                return _describe_frame(frame, parse_center_time(text), fields, receipt)
+                return describe_frame(frame, parse_center_time(text), fields, receipt)
             except ValueError as error:
                 reason = str(error)
         if known := published_frames().get(frame.id):
             receipt = receipt.with_notes("center_time is from the registry of frames")
-            return _describe_frame(frame, parse_center_time(known.center_time), fields, receipt)
+            return describe_frame(frame, parse_center_time(known.center_time), fields, receipt)
         outcome = receipt.outcome
         if receipt.ok:
             outcome = Outcome.CORRUPT if text else Outcome.ABSENT
@@ -286,12 +251,12 @@ class LicsarPortal:
             f"({reason or 'it has no center_time'}; asked {receipt.url}); if you know it, set "
             f'center_time: {{{frame}: "18:41:07"}} (UTC) in the settings',
         )
-        return replace(_describe_frame(frame, None, fields, receipt), unknown_time=unknown)
+        return replace(describe_frame(frame, None, fields, receipt), unknown_time=unknown)
 
     def baselines(self, frame: Frame) -> tuple[Receipt, EpochBaselines | None]:
         """Return the perpendicular baselines of `frame`; many frames have none."""
         return self._download_product(
-            frame, None, BASELINES_PRODUCT, _read_baselines, max_bytes=_MAX_TEXT_BYTES
+            frame, None, BASELINES_PRODUCT, read_baselines, max_bytes=MAX_TEXT_BYTES
         )
 
     def fetch_baselines(self, frame: Frame, path: Path) -> tuple[Receipt, EpochBaselines | None]:
@@ -358,7 +323,7 @@ class LicsarPortal:
     def preview(self, frame: Frame, pair: Pair) -> tuple[Receipt, PreviewSize | None]:
         """Return size and colour mode of the preview of `pair`."""
         name = f"{pair}.geo.diff.png"
-        return self._download_product(frame, pair, name, _read_preview, (_PNG_SIGNATURE,), max_bytes=64 << 20)
+        return self._download_product(frame, pair, name, read_preview, (PNG_SIGNATURE,), max_bytes=64 << 20)
 
     def optional_raster(
         self,
@@ -399,12 +364,12 @@ class LicsarPortal:
             are not requested, since records are not trusted, nor are other ports of this machine: a simulated
             archive has another one each time.
         """
-        if self.is_trusted_url(url) and not self._is_other_port(url):
-            page = self._head_of_file(self._file_url(url))
+        if self._addresses.is_trusted_url(url) and not self._addresses.is_other_port(url):
+            page = self._head_of_file(self._addresses.file_url(url))
             if page.outcome is not Outcome.ABSENT:  # if absent, it may have moved: try the other locations
                 return page
         pages: list[SmallResponse] = []
-        for url in _CandidateUrls(lambda trail: self._candidate_urls(frame, place, name, trail)):
+        for url in self.search.candidates(frame, place, name):
             page = self._head_of_file(url)
             if page.ok:
                 return page
@@ -476,7 +441,7 @@ class LicsarPortal:
         replaced : bool
             Whether the archive is known to have replaced the file.
         """
-        trail = _CandidateUrls(lambda trail: self._candidate_urls(frame, place, name, trail))
+        trail = self.search.candidates(frame, place, name)
         receipt, content = self.client.download(
             trail,
             self._folder / frame.id / name,
@@ -502,101 +467,8 @@ class LicsarPortal:
             and isinstance(place, Pair)
             and trail.location in ("direct", "links")
         ):
-            self._working_location[frame] = trail.location
+            self.search.note_location(frame, trail.location)
         return receipt, content
-
-    def _candidate_urls(
-        self, frame: Frame, place: ProductPlace, name: str, trail: _CandidateUrls
-    ) -> Iterator[str]:
-        """Yield the possible addresses of a product, the most likely first.
-
-        The kinds of location are tried in this order, but the kind that worked last for the frame goes first:
-
-        1. ``direct``: a file in the folder of the pair or the date (the layout until 2025), or in the frame's
-           metadata folder.
-        2. ``links``: the address on the pair's or the date's page of links (the present layout). If the page
-           has links, no direct address is guessed.
-        3. ``public``: the folder ``LiCSAR_products.public`` beside ``LiCSAR_products``.
-        4. ``mirror``: the copy at CEDA.
-
-        The generator is lazy: the page of links is requested only when its turn comes.
-        """
-        inside = f"{_product_folder(frame, place)}/{name}"
-        known = self._working_location.get(frame)
-        for location in sorted(("direct", "links", "public", "mirror"), key=lambda kind: kind != known):
-            trail.location = location
-            if location == "direct" and not trail.has_links:
-                yield self._base.child(f"{frame.track}/{inside}").url_with_secrets
-            elif location == "links" and place:
-                trail.page, links = self.fetch_links(frame, place)
-                trail.has_links = bool(links)
-                if name in links:
-                    yield links[name]
-                    self._link_pages.discard((frame, place))  # the link failed: it may be stale
-            elif location == "public" and (path := self._base.path.rstrip("/")).endswith("/LiCSAR_products"):
-                # the folder that the portal's links have led to since 2025
-                yield (
-                    replace(self._base, path=f"{path}.public")
-                    .child(f"{frame.track}/{inside}")
-                    .url_with_secrets
-                )
-            elif location == "mirror" and self._mirror:
-                # the mirror has no level `interferograms`
-                inside = inside.replace("/interferograms/", "/")
-                yield self._mirror.child(f"{frame.track:02d}/{inside}").url_with_secrets
-
-    def fetch_links(self, frame: Frame, place: Pair | date) -> tuple[SmallResponse, Mapping[str, str]]:
-        """Return the page of links of a pair or a date, and its links by file name."""
-        # no trailing slash: with one, the present portal answers 404
-        url = self._base.child(f"{frame.track}/{_product_folder(frame, place)}").url_with_secrets
-
-        def fetch() -> tuple[SmallResponse, Mapping[str, str]]:
-            page = self.client.get_text(url, max_bytes=_MAX_PAGE_BYTES)
-            found: Mapping[str, str] = {}
-            try:
-                found = parse_links(page.text, page.url, self.is_trusted_url) if page.ok else {}
-            except ValueError as error:
-                page = replace(page, outcome=Outcome.CORRUPT, detail=f"not a page of links: {error}")
-            # drop the text, which may have megabytes: hundreds of pages are remembered
-            return replace(page, text=""), {name: self._file_url(link) for name, link in found.items()}
-
-        return self._link_pages.get_or_compute(
-            (frame, place), fetch, keep=lambda found: found[0].ok or found[0].outcome is Outcome.ABSENT
-        )
-
-    def _file_url(self, link: str) -> str:
-        """Return the download address of a link: on CEDA's file server if need be, with credentials."""
-        address = replace(HttpUrl.parse(link), credentials=None)
-        if address.host == "data.ceda.ac.uk":  # serves HTML pages; dap.ceda.ac.uk serves the files
-            address = replace(address, scheme="https", host="dap.ceda.ac.uk", port=None)
-        for base in filter(None, (self._base, self._mirror)):
-            address = address.with_credentials_of(base)
-        return address.url_with_secrets
-
-
-@dataclass
-class _CandidateUrls:
-    """Possible addresses of one product, without repeats, and the state of the search."""
-
-    candidates: Callable[[_CandidateUrls], Iterator[str]]
-    location: str = ""  #: kind of the address yielded last
-    has_links: bool = False  #: whether the pair's page of links was read and has links
-    page: SmallResponse | None = None  #: the page of links, if it was requested
-
-    def __iter__(self) -> Iterator[str]:
-        self.has_links, self.page = False, None
-        seen: set[str] = set()
-        for url in self.candidates(self):
-            if url not in seen:
-                seen.add(url)
-                yield url
-
-
-def _product_folder(frame: Frame, place: ProductPlace) -> str:
-    """Return the folder of a pair, a date or the frame's metadata, below the folder of the track."""
-    if place is None:
-        return f"{frame}/metadata"
-    return f"{frame}/interferograms/{place}" if isinstance(place, Pair) else f"{frame}/epochs/{place:%Y%m%d}"
 
 
 def _listing_error(frame: Frame, page: SmallResponse) -> str:
@@ -623,53 +495,3 @@ def _listing_error(frame: Frame, page: SmallResponse) -> str:
         f"{frame}: the LiCSAR archive gives no listing ({page.detail}; {asked}); check the network and "
         "HEPHAESTUS_LICSAR_URL, then run the same command again"
     )
-
-
-def _read_metadata(path: Path) -> dict[str, str]:
-    """Return the ``key=value`` lines, values without control characters; ValueError if there are none."""
-    text = decode_text(read_bounded(path, _MAX_TEXT_BYTES), None)
-    lines = (line.partition("=") for line in text.splitlines())
-    fields = {key.strip(): sanitize_text(value, _MAX_VALUE) for key, _, value in lines if len(key) < 100}
-    fields = {key: value for key, value in fields.items() if value and key.isascii() and key.isidentifier()}
-    if not fields:
-        raise ValueError("it has no line of the form key=value")
-    if len(fields) > _MAX_FIELDS:
-        raise ValueError(f"it has more than {_MAX_FIELDS} lines")
-    return fields
-
-
-def _describe_frame(
-    frame: Frame, center_time: timedelta | None, fields: Mapping[str, str], receipt: Receipt
-) -> FrameMetadata:
-    return FrameMetadata(
-        center_time,
-        fields,
-        receipt,
-        parse_geometry(fields),
-        fields.get("applied_DEM", ""),
-        partial(sentinel1_satellite, frame.track, center_time),
-    )
-
-
-def _read_baselines(path: Path) -> EpochBaselines:
-    return parse_baselines(decode_text(read_bounded(path, _MAX_TEXT_BYTES), None))
-
-
-def _read_preview(path: Path) -> PreviewSize:
-    """Return size and colour mode from the header of a PNG; ValueError if it is cut or damaged."""
-    with path.open("rb") as stream:  # nothing in the file is decompressed
-        head = stream.read(33)
-        stream.seek(max(0, stream.seek(0, os.SEEK_END) - 12))
-        tail = stream.read(12)
-    if not head.startswith(_PNG_SIGNATURE) or len(head) < 33 or head[8:16] != b"\0\0\0\x0dIHDR":
-        raise ValueError("it is not a PNG")
-    if b"IEND" not in tail:
-        raise ValueError("the PNG is cut")
-    width, height, depth, colour = struct.unpack(">IIBB", head[16:26])
-    modes = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
-    sides = 0 < width <= 20_000 and 0 < height <= 20_000
-    if colour not in modes or depth not in (1, 2, 4, 8, 16) or not sides:
-        raise ValueError("the PNG's header is invalid")
-    if zlib.crc32(head[12:29]) != int.from_bytes(head[29:], "big"):
-        raise ValueError("the PNG's header is damaged")
-    return PreviewSize(width, height, modes[colour])

@@ -28,7 +28,7 @@ from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResp
 from hephaestus_build.sources.annotations.archive import find_annotations
 from hephaestus_build.sources.era5.arco import ArcoEra5Source
 from hephaestus_build.sources.era5.cds import CdsEra5Source
-from hephaestus_build.sources.licsar.portal import LicsarPortal
+from hephaestus_build.sources.licsar.archive_addresses import ArchiveAddresses
 
 
 class Net(BaseAdapter):
@@ -126,16 +126,12 @@ def test_only_an_entry_of_the_very_host_counts_and_only_over_https(network, tmp_
     assert netrc_login(HttpUrl.parse("https://a.org/x")) is None
 
 
-def test_the_portals_password_stays_with_its_origin(tmp_path):
-    with LicsarPortal(Settings(cache_dir=tmp_path, licsar_url="https://me:secret@host.example/x")) as portal:
-        for link in (
-            "http://host.example/a.tif",
-            "https://host.example:8443/a.tif",
-            "https://x.ceda.ac.uk/a",
-        ):
-            assert portal._file_url(link) == link
-        assert not portal.is_trusted_url("http://evil.example\\.ceda.ac.uk/x")
-        assert not portal.is_trusted_url("http://evil.example\t.ceda.ac.uk/x")
+def test_the_portals_password_stays_with_its_origin():
+    addresses = ArchiveAddresses(Settings(licsar_url="https://me:secret@host.example/x"))
+    for link in ("http://host.example/a.tif", "https://host.example:8443/a.tif", "https://x.ceda.ac.uk/a"):
+        assert addresses.file_url(link) == link
+    assert not addresses.is_trusted_url("http://evil.example\\.ceda.ac.uk/x")
+    assert not addresses.is_trusted_url("http://evil.example\t.ceda.ac.uk/x")
 
 
 def test_cookies_are_not_kept(tmp_path):

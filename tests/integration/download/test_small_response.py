@@ -22,7 +22,7 @@ from hephaestus_build.download.rate_limit import parse_retry_after
 from hephaestus_build.download.small_response import decode_text
 from hephaestus_build.download.validators import Validators, parse_content_length, parse_content_range
 from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse, LoopbackServer
-from hephaestus_build.sources.licsar.portal import _read_metadata
+from hephaestus_build.sources.licsar.text_files import read_metadata
 
 BOMB = gzip.compress(bytes(64 << 20), 9, mtime=0)
 
@@ -177,7 +177,7 @@ def test_metadata_of_any_kind_are_fields_or_refused(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "metadata.txt"
     path.write_bytes(content + b"\ncenter_time=5:03:37\n" if len(content) % 2 else content)
     try:
-        fields = _read_metadata(path)
+        fields = read_metadata(path)
     except ValueError:
         return
     assert all(
@@ -189,9 +189,9 @@ def test_metadata_without_bounds_are_refused(tmp_path):
     path = tmp_path / "metadata.txt"
     path.write_text("".join(f"key{number}=1\n" for number in range(10_000)))
     with pytest.raises(ValueError, match="lines"):
-        _read_metadata(path)
+        read_metadata(path)
     path.write_bytes(b"a=1\n" * (1 << 19))
     with pytest.raises(ValueError, match="larger"):
-        _read_metadata(path)
+        read_metadata(path)
     path.write_text("heading=\x1b[2J" + "1" * 1000 + "\n")
-    assert _read_metadata(path)["heading"].isprintable()
+    assert read_metadata(path)["heading"].isprintable()

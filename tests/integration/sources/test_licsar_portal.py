@@ -30,7 +30,8 @@ from hephaestus_build.simulation.server.archive_state import SimulatedArchive
 from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse, LoopbackServer
 from hephaestus_build.sources.interferograms import PreviewSize
 from hephaestus_build.sources.licsar.acquisition import parse_geometry
-from hephaestus_build.sources.licsar.portal import CEDA_URL, LicsarPortal
+from hephaestus_build.sources.licsar.archive_addresses import CEDA_URL, ArchiveAddresses
+from hephaestus_build.sources.licsar.portal import LicsarPortal
 from licsar_files import GRID, autoindex, coherence, phase, write_tif
 
 FRAME = Frame("106A_09048_000909")
@@ -318,11 +319,10 @@ def test_only_the_real_portal_brings_the_ceda_archive_with_it(tmp_path):
         with LicsarPortal(Settings(cache_dir=tmp_path, timeout=0.2, retries=0, **options)) as portal:
             portal.client.get_text = lambda url, **_: (_ for _ in ()).throw(AssertionError(url))  # type: ignore[method-assign]
             from hephaestus_build.download.small_response import SmallResponse
-            from hephaestus_build.sources.licsar.portal import _CandidateUrls
 
-            portal.fetch_links = lambda *_: (SmallResponse(Outcome.ABSENT, ""), {})  # type: ignore[method-assign]
+            portal.search.fetch_links = lambda *_: (SmallResponse(Outcome.ABSENT, ""), {})  # type: ignore[method-assign]
             frame = Frame("005A_07021_131313")
-            return list(_CandidateUrls(lambda trail: portal._candidate_urls(frame, pair, "x.tif", trail)))
+            return list(portal.search.candidates(frame, pair, "x.tif"))
 
     inside = f"005A_07021_131313/interferograms/{pair}/x.tif"
     base = "https://gws-access.jasmin.ac.uk/public/nceo_geohazards/LiCSAR_products"
@@ -360,16 +360,15 @@ def test_only_the_real_portal_brings_the_ceda_archive_with_it(tmp_path):
         ("http://archive.example/licsar", "http://archive.example:8080/x.tif", True),
     ],
 )
-def test_only_the_archives_own_hosts_are_followed(tmp_path, base, url, trusted):
-    with LicsarPortal(Settings(licsar_url=base, cache_dir=tmp_path)) as portal:
-        assert portal.is_trusted_url(url) is trusted
+def test_only_the_archives_own_hosts_are_followed(base, url, trusted):
+    assert ArchiveAddresses(Settings(licsar_url=base)).is_trusted_url(url) is trusted
 
 
-def test_the_catalogue_of_ceda_is_asked_at_its_file_server(tmp_path):
-    with LicsarPortal(Settings(cache_dir=tmp_path, licsar_url="https://me:secret@host.example/x")) as portal:
-        link = "https://data.ceda.ac.uk/neodc/comet/data/licsar_products/124/f/p/p.geo.cc.tif"
-        assert portal._file_url(link) == link.replace("data.", "dap.")
-        assert portal._file_url("https://host.example/x/a.tif") == "https://me:secret@host.example/x/a.tif"
+def test_the_catalogue_of_ceda_is_asked_at_its_file_server():
+    addresses = ArchiveAddresses(Settings(licsar_url="https://me:secret@host.example/x"))
+    link = "https://data.ceda.ac.uk/neodc/comet/data/licsar_products/124/f/p/p.geo.cc.tif"
+    assert addresses.file_url(link) == link.replace("data.", "dap.")
+    assert addresses.file_url("https://host.example/x/a.tif") == "https://me:secret@host.example/x/a.tif"
 
 
 def test_a_portal_behind_a_password_keeps_it_to_itself(tree, tmp_path):
@@ -383,7 +382,7 @@ def test_a_portal_behind_a_password_keeps_it_to_itself(tree, tmp_path):
         with LicsarPortal(Settings(licsar_url=url, cache_dir=tmp_path)) as portal:
             listing = portal.listing(FRAME)
             receipt, _ = portal.phase(FRAME, PAIRS[0])
-            _, links = portal.fetch_links(FRAME, PAIRS[0])
+            _, links = portal.search.fetch_links(FRAME, PAIRS[0])
             assert receipt.ok
             assert all("me:secret@" in link for link in links.values())
         with LicsarPortal(Settings(licsar_url=url.replace("me:secret@", ""), cache_dir=tmp_path)) as portal:
