@@ -17,12 +17,9 @@ from hephaestus_build.cli.console import (
     print_table,
 )
 from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, SimulatedOption
-from hephaestus_build.comparison.cube_comparison import (
-    CubeComparison,
-    Finding,
-    PairComparison,
-    compare_cubes,
-)
+from hephaestus_build.comparison.cube_comparison import CubeComparison, compare_cubes
+from hephaestus_build.comparison.findings import Finding
+from hephaestus_build.comparison.pair_comparison import PairComparison
 from hephaestus_build.comparison.sample_comparison import SampleComparison, compare_samples
 from hephaestus_build.comparison.sample_shards import find_samples
 from hephaestus_build.core.errors import UsageError, wrap_unexpected_errors

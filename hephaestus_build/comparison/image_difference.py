@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -205,3 +205,10 @@ def _count(
         float(np.median(differing)) if differing.size else 0.0,
         rule,
     )
+
+
+def image_json(image: ImageDifference | None) -> dict[str, Any] | None:
+    """Return the difference of two images as JSON values; None where they were not compared."""
+    if image is None:
+        return None
+    return {**asdict(image), "equal": image.is_equal, "equal_pixels": image.equal}

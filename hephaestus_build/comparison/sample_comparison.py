@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hephaestus_build.comparison.cube_comparison import Finding, image_json, plain_value
+from hephaestus_build.comparison.findings import Finding
 from hephaestus_build.comparison.image_difference import (
     ImageDifference,
     MaskDifference,
@@ -19,7 +19,9 @@ from hephaestus_build.comparison.image_difference import (
     compare_heights,
     compare_masks,
     compare_phase,
+    image_json,
 )
+from hephaestus_build.comparison.pair_comparison import plain_value
 from hephaestus_build.comparison.sample_shards import StoredSample
 from hephaestus_build.comparison.window_search import (
     FoundWindow,
