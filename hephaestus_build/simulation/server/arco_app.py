@@ -6,7 +6,6 @@ Values are computed around the simulated frames alone, since a globe takes secon
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -19,7 +18,7 @@ from hephaestus_build.core.concurrency import SharedCache
 from hephaestus_build.core.era5_grid import ERA5_STEP, ERA5_VARIABLE_NAMES, ERA5_VARIABLES, Era5Area
 from hephaestus_build.simulation.server.cds_app import FINAL_LAG, PRELIMINARY_LAG, FieldProvider
 from hephaestus_build.simulation.server.cds_catalogue import FIRST_DATE
-from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse
+from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse, json_response
 
 STORE_NAME = "full_37-1h-0p25deg-chunk-1.zarr-v3"  # the real store's name; its format is 2 nevertheless
 ARCO_PREFIX = f"/arco/{STORE_NAME}"
@@ -78,9 +77,9 @@ class ArcoApp:
         key = request.path.removeprefix(f"{ARCO_PREFIX}/")
         metadata = self._metadata()
         if key == ".zmetadata":
-            return _json({"metadata": metadata, "zarr_consolidated_format": 1})
+            return json_response({"metadata": metadata, "zarr_consolidated_format": 1})
         if key in metadata:
-            return _json(metadata[key])
+            return json_response(metadata[key])
         name, _, chunk = key.partition("/")
         content = self._coordinate(name, chunk) if name in _COORDINATES else self._chunk(name, chunk)
         return None if content is None else HttpResponse(200, content)
@@ -183,7 +182,3 @@ def _array(shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str, fill: st
         "filters": None,
         "order": "C",
     }
-
-
-def _json(value: Any) -> HttpResponse:
-    return HttpResponse(200, json.dumps(value).encode(), {"Content-Type": "application/json"})

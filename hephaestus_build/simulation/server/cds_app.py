@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import threading
 import uuid
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from itertools import product
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
@@ -33,8 +31,14 @@ from hephaestus_build.simulation.server.cds_catalogue import (
     form_document,
     process_document,
 )
+from hephaestus_build.simulation.server.cds_inputs import asks_for_zip, parse_area, parse_hours, text_list
+from hephaestus_build.simulation.server.cds_problems import (
+    CdsProblemError,
+    not_found,
+    read_json,
+)
 from hephaestus_build.simulation.server.era5_netcdf import round_as_grib, write_cds_netcdf
-from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse
+from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse, json_response
 
 #: ``fields(time, latitudes, longitudes)`` returns float32 of shape (3, latitudes, longitudes).
 FieldProvider = Callable[[datetime, np.ndarray, np.ndarray], np.ndarray]
@@ -48,6 +52,7 @@ _RESULTS = "/cds-object-store"  # not below the API's path, as the real results 
 #: Days after which preliminary and final fields are released.
 PRELIMINARY_LAG, FINAL_LAG = timedelta(days=5), timedelta(days=90)
 _JOBS_PER_PAGE = 100
+_CONTENT_TYPE = "application/netcdf"
 
 
 @dataclass
@@ -172,46 +177,46 @@ class CdsApp:
             return None
         try:
             return self._route(request)
-        except _CdsProblemError as problem:
+        except CdsProblemError as problem:
             return problem.response(request)
 
     def _route(self, request: HttpRequest) -> HttpResponse:
         with self._lock:
             if self.rate_limited > 0:
                 self.rate_limited -= 1
-                raise _CdsProblemError(
+                raise CdsProblemError(
                     429, "rate limit exceeded", "Rate limit exceeded. Please wait 1 seconds."
                 )
         path, api = request.path, f"{request.base_url}{CDS_PREFIX}"
         if path.startswith(f"{_CATALOGUE}/"):  # public
             return self._catalogue(request, path.removeprefix(f"{_CATALOGUE}/"), api)
         if request.headers.get("private-token") != self.key:
-            raise _CdsProblemError(401, "authentication required", "authentication required")
+            raise CdsProblemError(401, "authentication required", "authentication required")
         if path.startswith(f"{_ACCOUNT}/"):
             return self._account(request, path.removeprefix(f"{_ACCOUNT}/"))
         if path == _PROCESSES:
-            return _json({"processes": [process_document(api)], "links": []})
+            return json_response({"processes": [process_document(api)], "links": []})
         if path.startswith(f"{_PROCESSES}/"):
             dataset, _, action = path.removeprefix(f"{_PROCESSES}/").partition("/")
             if dataset != DATASET:
-                raise _CdsProblemError(404, "process not found", f"dataset {dataset} not found")
+                raise CdsProblemError(404, "process not found", f"dataset {dataset} not found")
             return self._process(request, action, api)
         if path == _JOBS:
             return self._list_jobs(request)
         if path == f"{_JOBS}/delete" and request.method == "POST":
-            gone = [self._find_job(name) for name in _read_json(request).get("job_ids", ())]
-            return _json({"jobs": [self._delete(job) for job in gone]})
+            gone = [self._find_job(name) for name in read_json(request).get("job_ids", ())]
+            return json_response({"jobs": [self._delete(job) for job in gone]})
         if path.startswith(f"{_JOBS}/"):
             name, _, action = path.removeprefix(f"{_JOBS}/").partition("/")
             job = self._find_job(name)
             if request.method == "DELETE":
-                return _json(self._delete(job))
+                return json_response(self._delete(job))
             if not action:
                 return self._status(request, job)
             if action == "results":
                 return self._results(request, job)
             if action == "receipt":
-                return _json(
+                return json_response(
                     {
                         "request_uid": job.id,
                         "collection_id": DATASET,
@@ -220,7 +225,7 @@ class CdsApp:
                         "created_at": job.created.isoformat(),
                     }
                 )
-        raise _not_found(request)
+        raise not_found(request)
 
     def _catalogue(self, request: HttpRequest, page: str, api: str) -> HttpResponse:
         """Return a page of the catalogue, which needs no key."""
@@ -228,66 +233,68 @@ class CdsApp:
         licences = [LICENCE] if request.query.get("scope", "all") in ("all", LICENCE["scope"]) else []
         match page.split("/"):
             case ["messages"]:
-                return _json({"messages": []})
+                return json_response({"messages": []})
             case ["vocabularies", "licences"]:
-                return _json({"licences": licences})
+                return json_response({"licences": licences})
             case ["datasets" | "collections"]:
                 words = request.query.get("q", "").lower().split()
                 text = f"{DATASET} {collection['title']} {collection['description']}".lower()
                 found = [collection] if all(word in text for word in words) else []
-                return _json({"type": "FeatureCollection", "collections": found, "links": []})
+                return json_response({"type": "FeatureCollection", "collections": found, "links": []})
             case ["collections", name, *_] if name != DATASET:
-                raise _CdsProblemError(404, "dataset not found", f"dataset {name} not found")
+                raise CdsProblemError(404, "dataset not found", f"dataset {name} not found")
             case ["collections", _]:
-                return _json(collection)
+                return json_response(collection)
             case ["collections", _, "form.json"]:
-                return _json(form_document(self.latest_date))
+                return json_response(form_document(self.latest_date))
             case ["collections", _, "constraints.json"]:
-                return _json(constraints_document(self.latest_date))
-        raise _not_found(request)
+                return json_response(constraints_document(self.latest_date))
+        raise not_found(request)
 
     def _account(self, request: HttpRequest, page: str) -> HttpResponse:
         """Return a page of the account: its identity, and the licences that it has accepted."""
         match request.method, page.split("/"):
             case "POST", ["verification", "pat"]:
-                return _json({"id": 1, "sub": "simulated", "role": "user"})
+                return json_response({"id": 1, "sub": "simulated", "role": "user"})
             case "GET", ["licences"]:
                 wanted = request.query.get("scope", "all") in ("all", LICENCE["scope"])
-                return _json({"licences": [LICENCE] if self.licence_accepted and wanted else []})
+                return json_response({"licences": [LICENCE] if self.licence_accepted and wanted else []})
             case "PUT", ["licences", name]:
-                asked = {"id": name, "revision": _read_json(request).get("revision")}
+                asked = {"id": name, "revision": read_json(request).get("revision")}
                 if asked.items() <= LICENCE.items():
                     self.licence_accepted = True
-                    return _json(asked)
-                raise _CdsProblemError(404, "licence not found", f"licence {name} not found in this revision")
+                    return json_response(asked)
+                raise CdsProblemError(404, "licence not found", f"licence {name} not found in this revision")
             case "POST", ["starred"]:
-                return _json([_read_json(request).get("uid", DATASET)])
+                return json_response([read_json(request).get("uid", DATASET)])
             case "DELETE", ["starred", _]:
-                return _json({})
-        raise _not_found(request)
+                return json_response({})
+        raise not_found(request)
 
     def _process(self, request: HttpRequest, action: str, api: str) -> HttpResponse:
         """Return an answer about the data set's process, or execute it."""
         if not action:
-            return _json(process_document(api))
+            return json_response(process_document(api))
         if request.method != "POST":
-            raise _not_found(request)
+            raise not_found(request)
         if action == "execution":
             return self._submit(request)
-        inputs = _read_json(request).get("inputs") or {}
+        inputs = read_json(request).get("inputs") or {}
         if action == "constraints":
             try:
-                return _json(find_valid_values(inputs, self.latest_date))
+                return json_response(find_valid_values(inputs, self.latest_date))
             except UnknownParameterError as error:
-                raise _CdsProblemError(422, "invalid parameter", str(error)) from None
+                raise CdsProblemError(422, "invalid parameter", str(error)) from None
         if action == "costing":
             try:
-                cost = len(_parse_hours(inputs)) * len(_text_list(inputs, "variable"))
+                cost = len(parse_hours(inputs)) * len(text_list(inputs, "variable"))
             except (KeyError, TypeError, ValueError) as error:
-                raise _CdsProblemError(422, "invalid parameter", str(error)) from None
+                raise CdsProblemError(422, "invalid parameter", str(error)) from None
             fits = cost <= self.cost_limit
-            return _json({"id": "size", "cost": cost, "limit": self.cost_limit, "request_is_valid": fits})
-        raise _not_found(request)
+            return json_response(
+                {"id": "size", "cost": cost, "limit": self.cost_limit, "request_is_valid": fits}
+            )
+        raise not_found(request)
 
     def _list_jobs(self, request: HttpRequest) -> HttpResponse:
         """Return a page of the account's jobs, the newest first unless asked otherwise."""
@@ -313,12 +320,12 @@ class CdsApp:
             self._job_document(request, job, self._status_of(job), "monitor")
             for job in jobs[start : start + size]
         ]
-        return _json({"jobs": page, "links": links, "metadata": {"totalCount": len(jobs)}})
+        return json_response({"jobs": page, "links": links, "metadata": {"totalCount": len(jobs)}})
 
     def _find_job(self, name: str) -> SimulatedCdsJob:
         job = self.jobs.get(name)
         if job is None:
-            raise _CdsProblemError(404, "job not found", f"job {name} not found")
+            raise CdsProblemError(404, "job not found", f"job {name} not found")
         return job
 
     def _delete(self, job: SimulatedCdsJob) -> dict[str, Any]:
@@ -333,13 +340,13 @@ class CdsApp:
 
     def _submit(self, request: HttpRequest) -> HttpResponse:
         try:
-            inputs = _read_json(request)["inputs"]
-            times, bounds = _parse_hours(inputs), _parse_area(inputs)
-            variables, zipped = _text_list(inputs, "variable"), _asks_for_zip(inputs)
+            inputs = read_json(request)["inputs"]
+            times, bounds = parse_hours(inputs), parse_area(inputs)
+            variables, zipped = text_list(inputs, "variable"), asks_for_zip(inputs)
         except (KeyError, TypeError, ValueError) as error:
-            raise _CdsProblemError(400, "invalid request", str(error)) from None
+            raise CdsProblemError(400, "invalid request", str(error)) from None
         if not self.licence_accepted:
-            raise _CdsProblemError(
+            raise CdsProblemError(
                 403,
                 "required licences not accepted",
                 "Not all the required licences have been accepted; please visit "
@@ -347,7 +354,7 @@ class CdsApp:
                 "licence(s).",
             )
         if len(times) * len(variables) > self.cost_limit:
-            raise _CdsProblemError(
+            raise CdsProblemError(
                 403, "cost limits exceeded", "Your request is too large, please reduce your selection."
             )
         job = SimulatedCdsJob(
@@ -364,7 +371,7 @@ class CdsApp:
             job.content = self._make_netcdf(here, bounds, variables, zipped=zipped or self.zipped)
         with self._lock:
             self.jobs[job.id] = job
-        answer = _json(self._job_document(request, job, "accepted", "monitor"), 201)
+        answer = json_response(self._job_document(request, job, "accepted", "monitor"), 201)
         answer.headers["Location"] = f"{request.base_url}{_JOBS}/{job.id}"
         return answer
 
@@ -379,17 +386,17 @@ class CdsApp:
         if status == "successful":
             href = f"{request.base_url}{_JOBS}/{job.id}/results"
             info["links"].append({"href": href, "rel": "results", "type": "application/json"})
-        return _json(info)
+        return json_response(info)
 
     def _results(self, request: HttpRequest, job: SimulatedCdsJob) -> HttpResponse:
         if job.poll_count <= self.queue_polls:
-            raise _CdsProblemError(404, "job results not ready", "results are not ready")
+            raise CdsProblemError(404, "job results not ready", "results are not ready")
         if job.final_status in ("failed", "rejected"):
-            raise _CdsProblemError(
+            raise CdsProblemError(
                 400, f"The job has {job.final_status}", "see the traceback", job.failure_reason
             )
         if job.final_status != "successful":
-            raise _CdsProblemError(404, "results expired", "results expired")
+            raise CdsProblemError(404, "results expired", "results expired")
         name = f"{job.id}.{'zip' if job.content.startswith(b'PK') else 'nc'}"
         value = {
             "type": _CONTENT_TYPE,
@@ -398,7 +405,7 @@ class CdsApp:
             "file:size": len(job.content),
             "file:local_path": f"s3://cci2-prod-cache/{name}",
         }
-        return _json({"asset": {"value": value}})
+        return json_response({"asset": {"value": value}})
 
     def _job_document(
         self, request: HttpRequest, job: SimulatedCdsJob, status: str, rel: str
@@ -454,104 +461,3 @@ class CdsApp:
         with zipfile.ZipFile(stream, "w") as archive:
             archive.writestr("data_stream-oper_stepType-instant.nc", content)
         return stream.getvalue()
-
-
-_CONTENT_TYPE = "application/netcdf"
-
-
-class _CdsProblemError(Exception):
-    """Error with the status and JSON document that the CDS sends."""
-
-    def __init__(self, status: int, title: str, detail: str, traceback: str = "") -> None:
-        super().__init__(title)
-        self.status, self.title, self.detail, self.traceback = status, title, detail, traceback
-
-    def response(self, request: HttpRequest) -> HttpResponse:
-        body = {
-            "type": self.title,
-            "title": self.title,
-            "status": self.status,
-            "detail": self.detail,
-            "instance": f"{request.base_url}{request.path}",
-            "trace_id": uuid.uuid4().hex,
-        }
-        if self.traceback:
-            body["traceback"] = self.traceback
-        answer = _json(body, self.status)
-        if self.status == 429:
-            answer.headers["Retry-After"] = "1"
-        return answer
-
-
-def _json(value: Any, status: int = 200) -> HttpResponse:
-    return HttpResponse(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
-
-
-def _not_found(request: HttpRequest) -> _CdsProblemError:
-    return _CdsProblemError(404, "not found", f"no such resource: {request.path}")
-
-
-def _read_json(request: HttpRequest) -> dict[str, Any]:
-    """Return the JSON object in the body of a request; a 400 problem if it is none."""
-    try:
-        value = json.loads(request.body or b"{}")
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise _CdsProblemError(400, "invalid request", "the body is not a JSON object")
-    return value
-
-
-def _asks_for_zip(inputs: dict[str, Any]) -> bool:
-    form = inputs.get("download_format", "unarchived")
-    if form not in ("unarchived", "zip"):
-        raise ValueError(f"download_format not available: {form}")
-    return bool(form == "zip")
-
-
-def _text_list(inputs: dict[str, Any], name: str) -> list[str]:
-    """Return a value of a request as a list of strings; a single value is a list of one."""
-    value = inputs[name]
-    return [str(item) for item in (value if isinstance(value, list) else [value])]
-
-
-def _parse_hours(inputs: dict[str, Any]) -> list[datetime]:
-    """Return the hours that a request selects: the product of its lists, less dates that do not exist.
-
-    Raises
-    ------
-    ValueError
-        If the request is invalid or selects nothing.
-    """
-    if unknown := set(_text_list(inputs, "variable")) - set(ERA5_VARIABLE_NAMES):
-        raise ValueError(f"variable not available: {', '.join(sorted(unknown))}")
-    if _text_list(inputs, "product_type") != ["reanalysis"]:
-        raise ValueError("product_type must be reanalysis")
-    form = inputs.get("data_format", inputs.get("format", "grib"))
-    if form != "netcdf":
-        what = "GRIB is not simulated" if form == "grib" else f"data_format {form} is not available"
-        raise ValueError(f"{what}; request data_format netcdf")
-    found = set()
-    for year, month, day, hour in product(
-        *(_text_list(inputs, name) for name in ("year", "month", "day", "time"))
-    ):
-        moment = datetime.strptime(hour, "%H:%M")
-        if moment.minute:
-            raise ValueError(f"time not available: {hour}")
-        try:
-            found.add(datetime(int(year), int(month), int(day), moment.hour))
-        except ValueError as error:
-            if not 1 <= int(month) <= 12 or not 1 <= int(day) <= 31:
-                raise ValueError(f"no such day: {year}-{month}-{day}") from error
-    if not found:
-        raise ValueError("the request selects nothing")
-    return sorted(found)
-
-
-def _parse_area(inputs: dict[str, Any]) -> tuple[float, float, float, float]:
-    north, west, south, east = (float(edge) for edge in inputs.get("area", (90, -180, -90, 179.75)))
-    if east < west and -180 <= east < west <= 360:  # MARS goes eastwards from west, around the globe
-        east += 360
-    if not (-90 <= south <= north <= 90 and west <= east):
-        raise ValueError(f"area must be North, West, South, East, got {[north, west, south, east]}")
-    return north, west, south, east

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 import socket
 import struct
@@ -79,6 +80,11 @@ class HttpResponse:
     status: int = 200
     body: bytes | Path = b""
     headers: dict[str, str] = field(default_factory=dict)
+
+
+def json_response(value: Any, status: int = 200) -> HttpResponse:
+    """Return a value as JSON."""
+    return HttpResponse(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
 
 #: Function that answers a request, or returns None if the path is not its own.
