@@ -86,7 +86,7 @@ SKIPPED_STATE = "Skipped"
 #: Largest number of tasks of one kind per frame; each task costs Prefect's server some records.
 MAX_BATCHES = 24
 #: Tag of tasks that use the archive of interferograms; tasks that use ERA5 have its source as tag.
-LICSAR = "licsar"
+LICSAR_TAG = "licsar"
 _MIN_PAIRS_PER_BATCH = 8  # pairs a batch, so that the threads of a batch have something to share
 
 
@@ -141,7 +141,7 @@ def _check_task_state(state: State[Any]) -> bool:
     return False
 
 
-@_retrying_task("plan", tags=[LICSAR])
+@_retrying_task("plan", tags=[LICSAR_TAG])
 def plan_task(request: BuildRequest, settings: Settings, store: FrameStore) -> Build:
     """Prepare the build: find out what to make."""
     return prepare_build(request, settings, store, RunLogListener())
@@ -156,18 +156,18 @@ def _make(build: Build, stage: Stage, keys: Sequence[GranuleKey], batch: str) ->
 #: Task of each stage, and its largest number of batches. ERA5 is requested by month for all dates together,
 #: so #: it is one batch.
 STAGE_TASKS: dict[Stage, tuple[Task[..., State[Any]], int]] = {
-    GRID: (_retrying_task("DEM", tags=[LICSAR])(_make), 1),
+    GRID: (_retrying_task("DEM", tags=[LICSAR_TAG])(_make), 1),
     INTERFEROGRAMS: (
-        _retrying_task("interferograms", tags=[LICSAR], task_run_name="interferograms {batch}")(_make),
+        _retrying_task("interferograms", tags=[LICSAR_TAG], task_run_name="interferograms {batch}")(_make),
         MAX_BATCHES,
     ),
     MASKS: (
-        _retrying_task("annotations", tags=[LICSAR], task_run_name="annotations {batch}")(_make),
+        _retrying_task("annotations", tags=[LICSAR_TAG], task_run_name="annotations {batch}")(_make),
         MAX_BATCHES // 4,
     ),
     ATMOSPHERE: (_retrying_task("ERA5")(_make), 1),
     OPTIONAL: (
-        _retrying_task("optional variables", tags=[LICSAR], task_run_name="optional variables {batch}")(
+        _retrying_task("optional variables", tags=[LICSAR_TAG], task_run_name="optional variables {batch}")(
             _make
         ),
         MAX_BATCHES,
@@ -233,7 +233,7 @@ def build_frame(
                 store = FrameStore(settings.cubes_dir, request.frame)
                 with _lock(store, wait=wait):
                     prepare_folder(store)
-                    with report_waiting(LICSAR):
+                    with report_waiting(LICSAR_TAG):
                         build = plan_task(
                             _quote_argument(request), _quote_argument(settings), _quote_argument(store)
                         )
@@ -267,10 +267,10 @@ def _lock(store: FrameStore, *, wait: bool) -> Iterator[None]:
 
 def _make_granules(build: Build) -> None:
     """Run the stages of a build, each as one or more tasks."""
-    may_retry = dict.fromkeys((LICSAR, build.context.era5.name), True)
+    may_retry = dict.fromkeys((LICSAR_TAG, build.context.era5.name), True)
     for stage in STAGES:
         task, most = STAGE_TASKS[stage]
-        archive = build.context.era5.name if stage is ATMOSPHERE else LICSAR
+        archive = build.context.era5.name if stage is ATMOSPHERE else LICSAR_TAG
         if stage is OPTIONAL and not stage.items(build):
             continue  # most cubes have none
         # an empty batch still does the shared work of its stage

@@ -35,7 +35,7 @@ from hephaestus_build.pipeline.frame_cost import expected_cost
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.embedded import embedded_frames, serve_for_frames
 from hephaestus_flows.artifacts import create_rows_artifact
-from hephaestus_flows.build_frame import LICSAR, OWED_STATE, SKIPPED_STATE, RunLogListener
+from hephaestus_flows.build_frame import LICSAR_TAG, OWED_STATE, SKIPPED_STATE, RunLogListener
 from hephaestus_flows.concurrency_limits import report_waiting
 from hephaestus_flows.failures import EXPECTED_FAILURES, failed_state
 from hephaestus_flows.frame_runs import create_frame_runs
@@ -50,7 +50,7 @@ _MOST_LOCAL_WORKERS = 32
 FramesAtOnce = Annotated[int, Field(ge=1, le=8, description="Frames at once; they share the connections.")]
 
 
-@task(name="frame", task_run_name="{frame}", cache_policy=NO_CACHE, persist_result=False, tags=[LICSAR])
+@task(name="frame", task_run_name="{frame}", cache_policy=NO_CACHE, persist_result=False, tags=[LICSAR_TAG])
 def build_frame_task(
     frame: str, request: BuildRequest, settings: Settings, *, only_news: bool = False
 ) -> BuildRun:
@@ -67,7 +67,7 @@ def _build_all(
     at_a_time = min(at_a_time, settings.connections_allowed)
     share = settings.model_copy(update={"connections": settings.connections // at_a_time})
     runner: ThreadPoolTaskRunner[BuildRun] = ThreadPoolTaskRunner(max_workers=at_a_time)
-    with runner, report_waiting(LICSAR):
+    with runner, report_waiting(LICSAR_TAG):
         futures = [
             runner.submit(
                 build_frame_task,
@@ -83,7 +83,7 @@ def _build_all(
         return [future.result() for future in futures]
 
 
-@task(name="cluster", task_run_name="cluster", cache_policy=NO_CACHE, persist_result=False, tags=[LICSAR])
+@task(name="cluster", task_run_name="cluster", cache_policy=NO_CACHE, persist_result=False, tags=[LICSAR_TAG])
 def build_on_cluster_task(
     cluster: str, requests: Sequence[BuildRequest], settings: Settings
 ) -> list[BuildRun]:
@@ -195,7 +195,7 @@ def build_dataset(
         with serve_for_frames(settings, chosen) as served:
             if cluster is None:
                 return _final_state(_build_all(requests, served, at_a_time), "dataset")
-            with report_waiting(LICSAR):
+            with report_waiting(LICSAR_TAG):
                 given: dict[str, Any] = {"requests": quote(requests), "settings": quote(served)}
                 return _final_state(build_on_cluster_task(cluster, **given), "dataset")
     except EXPECTED_FAILURES as error:

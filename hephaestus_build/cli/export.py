@@ -12,8 +12,7 @@ import typer
 
 from hephaestus_build.cli.console import load_command_settings, out, print_json, print_notice
 from hephaestus_build.cli.degrees import parse_degrees
-from hephaestus_build.cli.inspect import DataDirOption
-from hephaestus_build.cli.options import DATE_FORMATS, JSON_OPTION, SimulatedOption
+from hephaestus_build.cli.options import DATE_FORMATS, JSON_OPTION, DataDirOption, SimulatedOption
 from hephaestus_build.cli.shard_selection import select_shard_samples
 from hephaestus_build.core.errors import HephaestusError, UsageError, wrap_unexpected_errors
 from hephaestus_build.core.frame_search import check_bounds

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hephaestus_build.cli.console import load_command_settings, print_fields, print_json, print_notice
-from hephaestus_build.cli.options import JSON_OPTION, SimulatedOption
+from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, SimulatedOption
 from hephaestus_build.core.errors import wrap_unexpected_errors
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.cube.discovery import find_cube
@@ -24,8 +24,6 @@ TargetArgument = Annotated[
         help="A frame id, such as 124D_04854_171313, a volcano of one frame, or where a cube is.",
     ),
 ]
-
-DataDirOption = Annotated[Path | None, typer.Option(help="Folder of cubes/, the cache and the results.")]
 
 
 def inspect(

@@ -11,8 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from hephaestus_build.cli.console import load_command_settings, out, print_json, print_notice
-from hephaestus_build.cli.inspect import DataDirOption
-from hephaestus_build.cli.options import JSON_OPTION, SimulatedOption
+from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, SimulatedOption
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError, wrap_unexpected_errors
 from hephaestus_build.core.frames import Pair

@@ -17,7 +17,7 @@ from hephaestus_build.cli.console import (
     print_notice,
     print_table,
 )
-from hephaestus_build.cli.options import JSON_OPTION, MixedOption, SimulatedOption
+from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, MixedOption, SimulatedOption
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.plain_text import count_of, sanitize_text
@@ -72,7 +72,6 @@ SplitNameArgument = Annotated[
 ]
 SplitNamesArgument = Annotated[list[str] | None, typer.Argument(help="Names of splits; all unless given.")]
 SeriesLengthOption = Annotated[int, typer.Option(min=1, help="Interferograms in a series.")]
-DataDirOption = Annotated[Path | None, typer.Option(help="Folder of cubes/, the cache and the results.")]
 
 
 @app.command("list")

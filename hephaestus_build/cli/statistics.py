@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hephaestus_build.cli.console import err, load_command_settings, out, print_json, print_table
-from hephaestus_build.cli.options import JSON_OPTION, MixedOption, SimulatedOption
+from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, MixedOption, SimulatedOption
 from hephaestus_build.cli.splits import split_path
 from hephaestus_build.core.errors import HephaestusError, MissingProductsError, UsageError
 from hephaestus_build.core.machine.user_paths import local_path
@@ -31,7 +31,6 @@ app = typer.Typer(
 SplitArgument = Annotated[
     str, typer.Argument(metavar="SPLIT", help="Name of a written split, or the path of one (.json).")
 ]
-DataDirOption = Annotated[Path | None, typer.Option(help="Folder of cubes/, the cache and the results.")]
 ConventionOption = Annotated[
     str,
     typer.Option("--convention", help="valid: pixels with data. published: zeros included, as published."),

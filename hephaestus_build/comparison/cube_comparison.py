@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from hephaestus_build.comparison.findings import TEXTS, Finding, Note, find_differences, note_forms
+from hephaestus_build.comparison.findings import (
+    ANNOTATION_VALUES,
+    Finding,
+    Note,
+    find_differences,
+    note_forms,
+)
 from hephaestus_build.comparison.grid_difference import Crop, GridDifference
 from hephaestus_build.comparison.image_difference import ImageDifference, compare_heights, image_json
 from hephaestus_build.comparison.pair_comparison import PairComparison, compare_pair
@@ -113,7 +119,7 @@ def compare_cubes(
     common = [pair for pair in first.pairs if pair in second.pairs]
     tables = {
         name: (first.table(name), second.table(name))
-        for name in (*FLAGS, *TEXTS)
+        for name in (*FLAGS, *ANNOTATION_VALUES)
         if name in first and name in second
     }
     stage = f"{first.frame or first.label}: pairs compared"

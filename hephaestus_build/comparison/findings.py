@@ -17,7 +17,7 @@ from hephaestus_build.cube.schema import MASK_VARIABLES, cube_schema
 from hephaestus_build.sources.annotations.record import FLAGS
 
 #: Variables of texts and numbers of an annotation, compared beside its flags.
-TEXTS = ("phase", "caption", "unique_id", "confidence")
+ANNOTATION_VALUES = ("phase", "caption", "unique_id", "confidence")
 #: What is said of a difference that follows a rule, of the share of the pairs and the rule.
 _RULES = {
     "insar_difference": "{1} {0}, as if primary and secondary were exchanged: the wrapped sum is zero",
@@ -142,11 +142,19 @@ def _pair_findings(first: ReadableCube, second: ReadableCube) -> Iterator[Findin
 
 def _missing_variables(first: ReadableCube, second: ReadableCube) -> Iterator[Finding]:
     atmosphere = [f"{axis}_{name}" for axis in AXES for name in ERA5_VARIABLE_NAMES]
-    for name in ("insar_difference", "insar_coherence", "dem", *MASK_VARIABLES, *atmosphere, *FLAGS, *TEXTS):
+    for name in (
+        "insar_difference",
+        "insar_coherence",
+        "dem",
+        *MASK_VARIABLES,
+        *atmosphere,
+        *FLAGS,
+        *ANNOTATION_VALUES,
+    ):
         lacking = [where for where, cube in (("first", first), ("second", second)) if name not in cube]
         if lacking:
             yield Finding(name, f"missing in the {' and in the '.join(lacking)}")
-        elif name not in (*FLAGS, *TEXTS) and (kinds := _differing_dtypes(first, second, name)):
+        elif name not in (*FLAGS, *ANNOTATION_VALUES) and (kinds := _differing_dtypes(first, second, name)):
             yield Finding(name, f"stored as {kinds}")
 
 
@@ -189,7 +197,7 @@ def _mask_findings(
 
 
 def _table_findings(compared: Sequence[PairComparison]) -> Iterator[Finding]:
-    for name in (*FLAGS, *TEXTS):
+    for name in (*FLAGS, *ANNOTATION_VALUES):
         differing = [(one.pair, one.tables[name]) for one in compared if name in one.tables]
         if differing:
             pair, (mine, theirs) = differing[0]
@@ -245,7 +253,7 @@ def _form_notes(first: ReadableCube, second: ReadableCube) -> Iterator[Note]:
         name, sizes = other[0]
         more = f" and {len(other) - 1} more" if len(other) > 1 else ""
         yield Note("chunks", f"{name}{more} in chunks of {' and of '.join(sizes)}; the values are the same")
-    for name in (*FLAGS, *TEXTS):
+    for name in (*FLAGS, *ANNOTATION_VALUES):
         if name in shared and (kinds := _differing_dtypes(first, second, name)):
             yield Note(name, f"stored as {kinds}; the values are compared all the same")
 

@@ -25,7 +25,7 @@ from hephaestus_build.cube.reading.store_objects import read_object
 from hephaestus_build.cube.reading.tar_objects import TarObjects, index_tar
 from hephaestus_build.cube.schema import CHANNELS
 
-IMAGE, LABELS, ABOUT = "image.pth", "labels.pth", "sample.pth"
+_IMAGE, _LABELS, _ABOUT = "image.pth", "labels.pth", "sample.pth"
 _MAX_STEPS = 100
 
 
@@ -52,9 +52,9 @@ class StoredSample:
     @cached_property
     def about(self) -> Mapping[str, Any]:
         """What its ``sample.pth`` holds; nothing in it is trusted."""
-        about = self._decode(ABOUT)
+        about = self._decode(_ABOUT)
         if not isinstance(about, dict):
-            raise self._refusal(ABOUT, "it is no dictionary")
+            raise self._refusal(_ABOUT, "it is no dictionary")
         return about
 
     @cached_property
@@ -62,9 +62,9 @@ class StoredSample:
         """The annotation of each interferogram, as its file has it."""
         found = self.about.get("annotation")
         if not isinstance(found, list) or not 0 < len(found) <= _MAX_STEPS:
-            raise self._refusal(ABOUT, f"it has no list of 1 to {_MAX_STEPS} annotations")
+            raise self._refusal(_ABOUT, f"it has no list of 1 to {_MAX_STEPS} annotations")
         if not all(isinstance(one, dict) for one in found):
-            raise self._refusal(ABOUT, "its annotations are no dictionaries")
+            raise self._refusal(_ABOUT, "its annotations are no dictionaries")
         return tuple(found)
 
     @cached_property
@@ -76,7 +76,7 @@ class StoredSample:
                 for one in self.annotations
             )
         except (KeyError, ValueError, UsageError) as error:
-            raise self._refusal(ABOUT, f"its annotations state no pair of dates: {error}") from error
+            raise self._refusal(_ABOUT, f"its annotations state no pair of dates: {error}") from error
 
     @cached_property
     def frame(self) -> Frame:
@@ -84,7 +84,7 @@ class StoredSample:
         try:
             return Frame.parse(str(self.about.get("frame_id"))[:100])
         except UsageError as error:
-            raise self._refusal(ABOUT, f"its frame_id is none: {error}") from error
+            raise self._refusal(_ABOUT, f"its frame_id is none: {error}") from error
 
     @property
     def is_simulated(self) -> bool:
@@ -93,20 +93,20 @@ class StoredSample:
 
     def image(self) -> npt.NDArray[Any]:
         """Return its channels, shape (interferograms, channels, rows, columns)."""
-        image = self._tensor(IMAGE)
+        image = self._tensor(_IMAGE)
         steps = len(self.pairs)
         if image.shape[0] != steps * len(CHANNELS):
             raise self._refusal(
-                IMAGE, f"it has {image.shape[0]} channels in place of {len(CHANNELS)} for each of {steps}"
+                _IMAGE, f"it has {image.shape[0]} channels in place of {len(CHANNELS)} for each of {steps}"
             )
         return image.reshape(steps, len(CHANNELS), *image.shape[1:])
 
     def labels(self) -> npt.NDArray[Any]:
         """Return its labels, shape (interferograms, rows, columns)."""
-        labels = self._tensor(LABELS)
+        labels = self._tensor(_LABELS)
         if labels.shape[0] != len(self.pairs):
             raise self._refusal(
-                LABELS, f"it has {labels.shape[0]} masks, and there are {len(self.pairs)} pairs"
+                _LABELS, f"it has {labels.shape[0]} masks, and there are {len(self.pairs)} pairs"
             )
         return labels
 
@@ -154,12 +154,12 @@ def find_samples(path: Path, listener: ProgressListener | None = None) -> list[S
     found = [sample for shard in shards for sample in _iter_samples(index_tar(shard, listener))]
     if not found:
         raise UsageError(
-            f"{path} holds no samples, which are files such as sample000000.{ABOUT} in a tar file"
+            f"{path} holds no samples, which are files such as sample000000.{_ABOUT} in a tar file"
         )
     return found
 
 
 def _iter_samples(shard: TarObjects) -> Iterator[StoredSample]:
     for name in shard:
-        if name.endswith(f".{ABOUT}"):
-            yield StoredSample(shard, name.removesuffix(f".{ABOUT}"))
+        if name.endswith(f".{_ABOUT}"):
+            yield StoredSample(shard, name.removesuffix(f".{_ABOUT}"))

@@ -36,9 +36,9 @@ from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.storage.frame_folder import PROVENANCE
 from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.dataset.running_moments import (
-    CHANNELS,
     DATE_CHANNELS,
     MASKING_CONVENTIONS,
+    MEASURED_CHANNELS,
     PAIR_CHANNELS,
     MaskingConvention,
     ProductMoments,
@@ -48,7 +48,7 @@ from hephaestus_build.dataset.running_moments import (
 from hephaestus_build.dataset.samples import Sample
 from hephaestus_build.dataset.splits import Split
 
-FORMAT = "hephaestus-statistics/1"
+STATISTICS_FORMAT = "hephaestus-statistics/1"
 _LARGEST = 256 << 20  # maximum size of a file of statistics in bytes
 
 
@@ -88,7 +88,7 @@ class ChannelStatistics:
             ``valid`` counts only pixels with data. ``published`` also counts the zeros of phase and
             coherence, like the statistics that were published with the data set.
         """
-        merged = dict.fromkeys(CHANNELS, RunningMoments())
+        merged = dict.fromkeys(MEASURED_CHANNELS, RunningMoments())
         for frame, weights in sorted(self.weights.items()):
             for product, weight in sorted(weights.items()):
                 channel = product.partition("/")[0]
@@ -98,7 +98,7 @@ class ChannelStatistics:
     def to_json(self) -> dict[str, Any]:
         """Return the statistics, with weights and moments of all products, as JSON values."""
         return {
-            "format": FORMAT,
+            "format": STATISTICS_FORMAT,
             "split": self.split,
             "sha256": self.sha256,
             "simulated": self.simulated,
@@ -150,8 +150,8 @@ def read_statistics(path: Path) -> ChannelStatistics:
     hint = "remove the file and compute them with `hephaestus statistics update`"
     try:
         content = parse_hashed_json(read_bounded(path, _LARGEST))
-        if content["format"] != FORMAT:
-            raise ValueError(f"its format is {content['format']}, not {FORMAT}")
+        if content["format"] != STATISTICS_FORMAT:
+            raise ValueError(f"its format is {content['format']}, not {STATISTICS_FORMAT}")
         products = {
             frame: {
                 name: ProductMoments(mark, RunningMoments(count, mean, squares), zeros)
@@ -296,7 +296,7 @@ def _product_hashes(store: Path) -> dict[str, str]:
     for unit in Generation(0, store).read_inventory().granules.values():
         for name, stored in sorted(unit.objects.items()):
             channel, strip = split_object_name(name)
-            if channel in CHANNELS:
+            if channel in MEASURED_CHANNELS:
                 product = "dem" if channel == "dem" else f"{channel}/{unit.name}"
                 marks[product] = f"{marks.get(product, '')} {strip}:{stored.digest}".lstrip()
     return marks

@@ -13,7 +13,7 @@ MaskingConvention = Literal["valid", "published"]
 MASKING_CONVENTIONS: tuple[MaskingConvention, ...] = ("valid", "published")
 PAIR_CHANNELS = ("insar_difference", "insar_coherence")
 DATE_CHANNELS = ("total_column_water_vapour", "surface_pressure", "vertical_integral_of_temperature")
-CHANNELS = (*PAIR_CHANNELS, "dem", *DATE_CHANNELS)
+MEASURED_CHANNELS = (*PAIR_CHANNELS, "dem", *DATE_CHANNELS)
 _BLOCK = 1 << 20
 
 
@@ -108,8 +108,8 @@ def compute_product_moments(channel: str, values: npt.NDArray[Any], fingerprint:
     Parameters
     ----------
     channel : str
-        Name of the channel, one of ``CHANNELS``. No data is 0 in phase and coherence, and NaN in the DEM and
-        the atmosphere.
+        Name of the channel, one of ``MEASURED_CHANNELS``. No data is 0 in phase and coherence, and NaN in
+        the DEM and the atmosphere.
     values : numpy.ndarray
         Values of the product, of any shape.
     fingerprint : str

@@ -29,7 +29,7 @@ from hephaestus_build.dataset.samples import (
 
 SplitPart = Literal["train", "validation", "test"]
 PARTS: tuple[SplitPart, ...] = ("train", "validation", "test")
-FORMAT = "hephaestus-split/1"
+SPLIT_FORMAT = "hephaestus-split/1"
 #: Key in a split's source if its cubes are marked as simulated although their frames are real.
 SIMULATED_SOURCE = "simulated"
 #: Two series with deformation share fewer samples than this, by part (the paper's rule).
@@ -283,7 +283,7 @@ class Split:
     def to_json(self) -> dict[str, Any]:
         """Return the split as JSON values (``schemas/splits.json``)."""
         return {
-            "format": FORMAT,
+            "format": SPLIT_FORMAT,
             "name": self.name,
             "version": self.version,
             "sha256": self.sha256,
@@ -365,8 +365,8 @@ def read_split(path: str | os.PathLike[str]) -> Split:
     hint = "write it again with `hephaestus splits write`"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ValueError(f"its format is {content['format']}, not {FORMAT}")
+        if content["format"] != SPLIT_FORMAT:
+            raise ValueError(f"its format is {content['format']}, not {SPLIT_FORMAT}")
         regions = content["regions"]
         split = Split(
             content["name"],

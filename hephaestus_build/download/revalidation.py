@@ -10,7 +10,7 @@ from hephaestus_build.download.small_response import SmallResponse
 from hephaestus_build.download.validators import Validators
 
 #: Begins the description of a product that the archive no longer has.
-GONE = "gone upstream"
+GONE_UPSTREAM = "gone upstream"
 
 
 def describes_other_file(answer: SmallResponse, held: Receipt) -> bool:
@@ -38,7 +38,7 @@ def describe_difference(receipt: Receipt, page: SmallResponse) -> str:
     neither is known, and only on the address of the download.
     """
     if page.outcome is Outcome.ABSENT:
-        return f"{GONE} (it was at {receipt.url})"
+        return f"{GONE_UPSTREAM} (it was at {receipt.url})"
     if differs_by_tag_alone(receipt, page):
         return f"changed upstream: etag {receipt.etag} -> {page.etag}"
     changed = []

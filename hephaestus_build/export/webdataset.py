@@ -31,7 +31,7 @@ from hephaestus_build.export.export_lock import check_export_target, exclusive_l
 from hephaestus_build.export.selection import ExportSelection
 from hephaestus_build.export.shard_samples import ShardSample, encode_sample, largest_sample_bytes
 
-FORMAT = "hephaestus-shards/1"
+SHARDS_FORMAT = "hephaestus-shards/1"
 INDEX_FILE, SUMS_FILE = "index.json", "SHA256SUMS"
 _MAX_INDEX_BYTES = 256 << 20
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -269,7 +269,7 @@ def _read_index(folder: Path) -> dict[str, Any] | None:
         index = parse_json(read_plain_file(folder, INDEX_FILE, _MAX_INDEX_BYTES))
     except (OSError, ValueError):
         return None
-    if not isinstance(index, dict) or index.get("format") != FORMAT:
+    if not isinstance(index, dict) or index.get("format") != SHARDS_FORMAT:
         return None
     entries = index.get("shards")
     fields = {"path", "sha256", "bytes", "samples"}
@@ -284,7 +284,7 @@ def _write_index(
 ) -> bytes:
     content = encode_json(
         {
-            "format": FORMAT,
+            "format": SHARDS_FORMAT,
             "simulated": simulated,
             "made_from": stamp,
             "channels": list(CHANNELS),

@@ -29,7 +29,7 @@ from hephaestus_build.simulation.world.frame_catalog import HIGH_LATITUDE_FRAME
 #: Of the simulated frames the one that has least sea: its share of no data is that of a frame on land.
 BENCHMARK_FRAME = HIGH_LATITUDE_FRAME
 #: First of dates between which some of its sources move, so that there are masks to draw.
-FIRST_DATE = date(2019, 8, 28)
+_FIRST_DATE = date(2019, 8, 28)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class CachedArchive:
 
     def open_archive(self) -> SimulatedArchive:
         """Return the archive, without any oddity: all rasters lie on one grid."""
-        options: dict[str, Any] = {"size": self.size, "epochs": self.epochs, "start": FIRST_DATE}
+        options: dict[str, Any] = {"size": self.size, "epochs": self.epochs, "start": _FIRST_DATE}
         options |= {"frames": [BENCHMARK_FRAME], "oddities": [], "cache": self.folder / "files"}
         return ThinArchive(self.thin, **options) if self.thin else SimulatedArchive(**options)
 

@@ -33,7 +33,7 @@ from hephaestus_build.cube.granules import (
 )
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.storage.generations import FrameStore
-from hephaestus_build.download.revalidation import GONE, describe_difference, differs_by_tag_alone
+from hephaestus_build.download.revalidation import GONE_UPSTREAM, describe_difference, differs_by_tag_alone
 from hephaestus_build.sources.era5.tiles import era5_tile_around
 from hephaestus_build.sources.interferograms import ProductPlace
 from hephaestus_build.sources.selection import open_interferogram_source
@@ -136,7 +136,7 @@ def make_history_lookup(
             for receipt in granules[key].receipts if key in granules else ():
                 if receipt.product == name:
                     # what was gone is the same when it is back, unless another date or length says otherwise
-                    doubted = checked if GONE not in known.changed.get(key, GONE) else 0.0
+                    doubted = checked if GONE_UPSTREAM not in known.changed.get(key, GONE_UPSTREAM) else 0.0
                     return PriorUse(receipt if receipt.ok else None, doubted)
         return PriorUse()
 
@@ -243,7 +243,7 @@ def check_upstream(frame: Frame, settings: Settings, listener: ProgressListener)
     silent = {change.unit for change in changes if not change.certain}
     changed = {key: what for key, what in known.changed.items() if key in silent}
     certain = sorted(
-        (change for change in changes if change.certain), key=lambda change: GONE not in change.what
+        (change for change in changes if change.certain), key=lambda change: GONE_UPSTREAM not in change.what
     )
     changed |= {change.unit: str(change) for change in certain}  # of a granule's products, one that differs
     checked = datetime.now(UTC).isoformat(timespec="seconds")

@@ -32,11 +32,11 @@ from hephaestus_build.published.value_checks import (
     check_phase,
 )
 
-PHASE, COHERENCE, DEM = "insar_difference", "insar_coherence", "dem"
+_PHASE, _COHERENCE, _DEM = "insar_difference", "insar_coherence", "dem"
 #: Kinds of dtype in which each image may be stored; the values are checked one by one.
-_KINDS = {PHASE: "f", COHERENCE: "uif", DEM: "fi", **dict.fromkeys(MASK_VARIABLES, "uif")}
+_KINDS = {_PHASE: "f", _COHERENCE: "uif", _DEM: "fi", **dict.fromkeys(MASK_VARIABLES, "uif")}
 _ATMOSPHERE = tuple(f"{axis}_{variable.name}" for axis in AXES for variable in ERA5_VARIABLES)
-_NEEDED = (PHASE, COHERENCE)
+_NEEDED = (_PHASE, _COHERENCE)
 #: Names of variables that an error lists.
 _LISTED = 12
 #: Chunks of an image; more than that takes longer to open than to read.
@@ -118,7 +118,7 @@ class PublishedCube:
     @property
     def has_dem(self) -> bool:
         """Whether it has heights."""
-        return DEM in self.cube
+        return _DEM in self.cube
 
     @property
     def has_masks(self) -> bool:
@@ -140,17 +140,17 @@ class PublishedCube:
 
     def phase(self, pair: Pair) -> tuple[Receipt, npt.NDArray[np.float32] | None]:
         """Return the phase of a pair, rad, 0 for no data; None if it is damaged, as the receipt says."""
-        return self._pair_image(PHASE, pair, check_phase)
+        return self._pair_image(_PHASE, pair, check_phase)
 
     def coherence(self, pair: Pair) -> tuple[Receipt, npt.NDArray[np.uint8] | None]:
         """Return the coherence of a pair in bytes; None if it is damaged, as the receipt says."""
-        return self._pair_image(COHERENCE, pair, check_coherence)
+        return self._pair_image(_COHERENCE, pair, check_coherence)
 
     def dem(self) -> tuple[Receipt, npt.NDArray[np.float32] | None]:
         """Return the heights, m, NaN for no data; None if there are none, as the receipt says."""
         if not self.has_dem:
-            return Receipt(DEM, Outcome.ABSENT, detail=f"{self.label} has no heights"), None
-        return self._read(DEM, DEM, (), lambda: self.cube.frame_image(DEM), check_heights)
+            return Receipt(_DEM, Outcome.ABSENT, detail=f"{self.label} has no heights"), None
+        return self._read(_DEM, _DEM, (), lambda: self.cube.frame_image(_DEM), check_heights)
 
     def masks(self, pair: Pair) -> tuple[tuple[Receipt, ...], dict[str, npt.NDArray[np.uint8]]]:
         """Return the receipts of the masks of a pair, and the masks; none of them if one is damaged."""

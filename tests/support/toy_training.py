@@ -16,7 +16,7 @@ from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.data.sample_attributes import SampleAttributes
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.dataset.channel_statistics import ChannelStatistics
-from hephaestus_build.dataset.running_moments import CHANNELS, ProductMoments, RunningMoments
+from hephaestus_build.dataset.running_moments import MEASURED_CHANNELS, ProductMoments, RunningMoments
 from hephaestus_build.dataset.samples import Sample
 from hephaestus_build.dataset.splits import Split, SplitPart
 from hephaestus_build.dataset.tiling import Tile
@@ -106,7 +106,7 @@ def toy_items(
 
 def toy_prepared(train: int = 12, held: int = 8, *, series: bool = False, same: bool = False) -> PreparedData:
     """Return data with `train` and `held` items per part; `same`: validation uses the training windows."""
-    measured = {name: ProductMoments("", RunningMoments(1000, 0.0, 1000.0)) for name in CHANNELS}
+    measured = {name: ProductMoments("", RunningMoments(1000, 0.0, 1000.0)) for name in MEASURED_CHANNELS}
     measured["dem"] = ProductMoments("", RunningMoments(1000, 500.0, 1000 * 100.0**2))
     measured["insar_coherence"] = ProductMoments("", RunningMoments(1000, 128.0, 1000 * 70.0**2))
     empty = {"train": (), "validation": (), "test": ()}

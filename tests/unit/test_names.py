@@ -21,20 +21,33 @@ SHARED_WITH_COMMANDS = {
         "hephaestus_flows.build_many",
     },
 }
+#: Names that modules of many projects have: loggers and Typer applications.
+CUSTOMARY = {"app", "log"}
 #: Modules of commands and flows.
 COMMAND_ROOMS = ("hephaestus_build.cli.", "hephaestus_baselines.cli.", "hephaestus_flows.")
 
 
+def names_defined_by(node: ast.stmt) -> set[str]:
+    """Return the names that a statement defines."""
+    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return {node.name}
+    if not isinstance(node, ast.Assign | ast.AnnAssign):
+        return set()
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    found = {part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)}
+    return {name for name in found if len(name) > 1} - CUSTOMARY
+
+
 def modules_by_name() -> dict[str, set[str]]:
-    """Return for each public class and function at the top of a module the modules that define it."""
+    """Return the modules that define each public name at their top, type variables left out."""
     found = defaultdict(set)
     for folder in PACKAGES:
         for path in folder.rglob("*.py"):
             module = ".".join(path.relative_to(folder.parent).with_suffix("").parts).removesuffix(".__init__")
             for node in ast.parse(path.read_text(encoding="utf-8")).body:
-                if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                    found[node.name].add(module)
-    assert "open_cube" in found
+                for name in names_defined_by(node):
+                    found[name].add(module)
+    assert {"open_cube", "DataDirOption", "PAIR_STATES"} <= found.keys()
     return {name: modules for name, modules in found.items() if not name.startswith("_")}
 
 

@@ -24,8 +24,8 @@ from hephaestus_baselines.data.dataset_items import (
 )
 from hephaestus_baselines.data.pinned_cubes import resolve_pin
 from hephaestus_baselines.data.sample_attributes import (
+    InterferogramKey,
     SampleAttributes,
-    SampleKey,
     assign_events,
     read_sample_attributes,
     trace_outlines,
@@ -112,11 +112,11 @@ class PreparedData:
     is_simulated: bool
     coverage: Coverage | None = None
     uncertain_left_out: Mapping[SplitPart, int] = field(default_factory=dict)
-    events: Mapping[SampleKey, tuple[str, ...]] = field(default_factory=dict)
+    events: Mapping[InterferogramKey, tuple[str, ...]] = field(default_factory=dict)
     event_volcanoes: Mapping[str, str] = field(default_factory=dict)
     known: tuple[KnownInterferogram, ...] = ()
     shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    attributes: Mapping[SampleKey, SampleAttributes] = field(default_factory=dict)
+    attributes: Mapping[InterferogramKey, SampleAttributes] = field(default_factory=dict)
     missing_frames: tuple[str, ...] = ()
 
 
@@ -353,7 +353,7 @@ def _read_deformation(
 
 
 def _nearest_volcanoes(
-    events: Mapping[SampleKey, tuple[str, ...]],
+    events: Mapping[InterferogramKey, tuple[str, ...]],
     shown: Mapping[Sample, _ShownDeformation],
     readers: Mapping[str, WindowReader],
 ) -> dict[str, str]:

@@ -24,7 +24,7 @@ from hephaestus_build.dataset.deformation_events import label_chains
 from hephaestus_build.dataset.samples import Sample
 
 #: Frame id and pair name of a sample.
-SampleKey = tuple[str, str]
+InterferogramKey = tuple[str, str]
 #: Outline of all deformation of a frame with uncertain geometry, so that only time decides.
 _WHOLE_REGION = shapely.box(0, 0, 1, 1)
 
@@ -95,7 +95,9 @@ def trace_outlines(cube: WindowReader, mask: npt.NDArray[np.uint8]) -> list[shap
         return [shapely.make_valid(shapely.geometry.shape(outline)) for outline, _ in found]
 
 
-def assign_events(outlines: Mapping[Sample, Sequence[shapely.Geometry]]) -> dict[SampleKey, tuple[str, ...]]:
+def assign_events(
+    outlines: Mapping[Sample, Sequence[shapely.Geometry]],
+) -> dict[InterferogramKey, tuple[str, ...]]:
     """Return the events that each sample shows, sorted.
 
     The definition is that of :mod:`hephaestus_build.dataset.deformation_events`. An event is named
@@ -109,7 +111,7 @@ def assign_events(outlines: Mapping[Sample, Sequence[shapely.Geometry]]) -> dict
     regions: dict[str, list[tuple[Sample, shapely.Geometry]]] = defaultdict(list)
     for sample, found in sorted(outlines.items()):
         regions[sample.region] += [(sample, outline) for outline in found]
-    names: dict[SampleKey, set[str]] = defaultdict(set)
+    names: dict[InterferogramKey, set[str]] = defaultdict(set)
     for region, members in regions.items():
         for name, sample in _name_events(region, members):
             names[sample.frame.id, sample.pair.name].add(name)

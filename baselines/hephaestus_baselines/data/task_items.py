@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hephaestus_baselines.config.tasks import TASK_SPECS, Task
 from hephaestus_baselines.data.dataset_items import DatasetItem
 from hephaestus_baselines.data.preparation import PreparedData
-from hephaestus_baselines.data.sample_attributes import SampleKey
+from hephaestus_baselines.data.sample_attributes import InterferogramKey
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.dataset.splits import SplitPart
 
@@ -49,7 +49,9 @@ def item_classes(task: Task, prepared: PreparedData, items: Sequence[DatasetItem
     ]
 
 
-def classes_of_samples(task: Task, prepared: PreparedData, keys: Sequence[SampleKey]) -> frozenset[int]:
+def classes_of_samples(
+    task: Task, prepared: PreparedData, keys: Sequence[InterferogramKey]
+) -> frozenset[int]:
     """Return the classes that the experts named for interferograms together."""
     spec = TASK_SPECS[task]
     known = (prepared.attributes[key] for key in keys if key in prepared.attributes)

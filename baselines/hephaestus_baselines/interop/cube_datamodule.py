@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from hephaestus_baselines.data.preparation import PreparedData, prepare_data
 from hephaestus_baselines.data.samplers import EpochBatchSampler
-from hephaestus_baselines.interop.cube_dataset import HephaestusDataset, Sample
+from hephaestus_baselines.interop.cube_dataset import HephaestusDataset, TorchSample
 from hephaestus_baselines.training.inference import make_data_loader
 
 
@@ -58,7 +58,7 @@ class HephaestusDataModule(LightningDataModule):
         seed: int = 0,
         balance: bool = True,
         matched: bool = True,
-        transforms: Callable[[Sample], Sample] | None = None,
+        transforms: Callable[[TorchSample], TorchSample] | None = None,
         prepared: PreparedData | None = None,
         **choices: Any,
     ) -> None:
@@ -79,7 +79,7 @@ class HephaestusDataModule(LightningDataModule):
         self.val_dataset = HephaestusDataset(split="val", **shown)
         self.test_dataset = self.predict_dataset = HephaestusDataset(split="test", **shown)
 
-    def train_dataloader(self) -> DataLoader[Sample]:
+    def train_dataloader(self) -> DataLoader[TorchSample]:
         """Return the loader of training windows, which are drawn again in each epoch."""
         trainer, items = self.trainer, self.train_dataset.windows.items
         batches = EpochBatchSampler(
@@ -94,15 +94,15 @@ class HephaestusDataModule(LightningDataModule):
         )
         return make_data_loader(self.train_dataset, self.num_workers, batch_sampler=batches)
 
-    def val_dataloader(self) -> DataLoader[Sample]:
+    def val_dataloader(self) -> DataLoader[TorchSample]:
         """Return the loader of validation windows, which tile whole frames."""
         return make_data_loader(self.val_dataset, self.num_workers, batch_size=self.batch_size)
 
-    def test_dataloader(self) -> DataLoader[Sample]:
+    def test_dataloader(self) -> DataLoader[TorchSample]:
         """Return the loader of test windows, which tile whole frames."""
         return make_data_loader(self.test_dataset, self.num_workers, batch_size=self.batch_size)
 
-    def predict_dataloader(self) -> DataLoader[Sample]:
+    def predict_dataloader(self) -> DataLoader[TorchSample]:
         """Return the loader of test windows."""
         return self.test_dataloader()
 

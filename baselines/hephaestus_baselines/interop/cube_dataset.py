@@ -34,12 +34,12 @@ from hephaestus_baselines.reporting.prediction_figures import (
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.dataset.splits import SplitPart
 
-Sample = dict[str, Any]
+TorchSample = dict[str, Any]
 #: Our name of each part, by torchgeo's.
 PART_BY_SPLIT: Mapping[str, SplitPart] = {"train": "train", "val": "validation", "test": "test"}
 
 
-class HephaestusDataset(Dataset[Sample]):
+class HephaestusDataset(Dataset[TorchSample]):
     """Windows of one part of a split, as dictionaries with ``image``, ``mask`` and ``label``.
 
     It has the interface of torchgeo's ``NonGeoDataset``, which it does not import. Windows are those of
@@ -92,7 +92,7 @@ class HephaestusDataset(Dataset[Sample]):
         self,
         root: str | Path = "data/cubes",
         split: Literal["train", "val", "test"] = "train",
-        transforms: Callable[[Sample], Sample] | None = None,
+        transforms: Callable[[TorchSample], TorchSample] | None = None,
         *,
         rule: str = "strict-temporal",
         inputs: InputChannels | None = None,
@@ -125,7 +125,7 @@ class HephaestusDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.windows)
 
-    def __getitem__(self, index: int | SampleDraw) -> Sample:
+    def __getitem__(self, index: int | SampleDraw) -> TorchSample:
         """Return a sample; a draw of ``EpochBatchSampler`` fixes its window, an index of training does not.
 
         Raises
@@ -141,7 +141,7 @@ class HephaestusDataset(Dataset[Sample]):
         window = self.windows[index]
         item = self.windows.items[index[0]]
         fields = expand_batch({name: values[None] for name, values in window.items()})
-        sample: Sample = {
+        sample: TorchSample = {
             "image": self._stack(fields)[0],
             "mask": (window["mask"] > 0).any(0).long(),
             "label": window["label"],
@@ -152,7 +152,7 @@ class HephaestusDataset(Dataset[Sample]):
         }
         return self.transforms(sample) if self.transforms else sample
 
-    def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
+    def plot(self, sample: TorchSample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """Draw a sample: phase and coherence of its last step, the mask, and the prediction if there is one.
 
         Parameters

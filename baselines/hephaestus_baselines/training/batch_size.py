@@ -27,7 +27,7 @@ from hephaestus_build.core.machine.limits import read_machine_limits
 
 log = logging.getLogger(__name__)
 
-RECIPE_FILE = "recipe.yaml"
+RUN_RECIPE_FILE = "recipe.yaml"
 #: Share of the free memory that a step may take; the rest is for readers, fragments and validation.
 _USABLE_SHARE = 0.8
 #: An epoch keeps at least this many steps, however few samples it has.
@@ -82,7 +82,7 @@ def settle_batch_size(
     log.info("run %s: batch size %d, chosen for %s (at most %d)", recipe.key, count, device, most)
     chosen = recipe.model_copy(update={"chosen_batch": count})
     folder.mkdir(parents=True, exist_ok=True)
-    chosen.write(folder / RECIPE_FILE)
+    chosen.write(folder / RUN_RECIPE_FILE)
     return chosen
 
 
@@ -197,7 +197,7 @@ def resolve_precision(recipe: Recipe, device: torch.device) -> Literal["32-true"
 def _read_choice(recipe: Recipe, folder: Path) -> int:
     """Return the number that the folder of a run keeps; 0 if there is none of this run."""
     try:
-        known = read_recipe(folder / RECIPE_FILE)
+        known = read_recipe(folder / RUN_RECIPE_FILE)
     except UsageError:
         return 0
     return known.chosen_batch if known.key == recipe.key else 0

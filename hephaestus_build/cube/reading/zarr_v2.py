@@ -41,7 +41,7 @@ from hephaestus_build.cube.reading.store_objects import (
 
 _MAX_ARRAYS = 500
 #: Decoded size of the largest chunk that is read, bytes: sixteen images of the largest published frame.
-MAX_CHUNK_BYTES = 1 << 30
+_MAX_CHUNK_BYTES = 1 << 30
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 _METADATA_NAMES = (".zgroup", ".zattrs", ".zmetadata", ".zarray")
 _FILTERS = ("vlen-utf8", "fixedscaleoffset", "delta", "shuffle")
@@ -178,8 +178,8 @@ def _check_array(array: Any) -> Mapping[str, Any]:
         raise ValueError(f"its shape is {shape}")
     stored = np.dtype(_stored_dtype(array, filters)) if not text else kind
     size = 0 if text else stored.itemsize
-    if math.prod(chunk) * max(size, kind.itemsize) > MAX_CHUNK_BYTES:
-        raise ValueError(f"its chunks of {chunk} take more than {MAX_CHUNK_BYTES >> 20} MiB")
+    if math.prod(chunk) * max(size, kind.itemsize) > _MAX_CHUNK_BYTES:
+        raise ValueError(f"its chunks of {chunk} take more than {_MAX_CHUNK_BYTES >> 20} MiB")
     return {**array, "stored_itemsize": size}
 
 

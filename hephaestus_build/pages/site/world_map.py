@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from hephaestus_build.core.registry import load_schema
 
-Box = tuple[float, float, float, float]
+ViewBox = tuple[float, float, float, float]
 #: Part of the world that is drawn where frames lie far apart: west, north, width, height.
-WORLD: Box = (-180.0, -80.0, 370.0, 140.0)
+WORLD: ViewBox = (-180.0, -80.0, 370.0, 140.0)
 _TILT = radians(12.0)  # of the orbit against the meridians, near the equator
 _LEAST_WIDTH, _MARGIN = 24.0, 0.12
 _WIDEST, _TALLEST = 2.4, 1.6  # proportions of a map
@@ -21,7 +21,7 @@ _NEAR = 4.0  # degrees around a frame in which islands are drawn
 _FEW = 60  # frames, which have room to be drawn larger than they are
 
 
-def trace_land(boxes: Sequence[Box]) -> str:
+def trace_land(boxes: Sequence[ViewBox]) -> str:
     """Return the land as the attribute ``d`` of a path; x is the longitude, y the latitude downwards.
 
     Parameters
@@ -47,7 +47,7 @@ def _read_islands() -> tuple[list[list[list[float]]], npt.NDArray[np.float64]]:
     return rings, np.array([(*np.min(ring, 0), *np.max(ring, 0)) for ring in rings]).T
 
 
-def choose_view(boxes: Sequence[Box]) -> Box:
+def choose_view(boxes: Sequence[ViewBox]) -> ViewBox:
     """Return what a map shows first: the frames with a margin, the world where they lie far apart.
 
     Parameters
@@ -77,7 +77,7 @@ def choose_view(boxes: Sequence[Box]) -> Box:
     return (west + east - width) / 2, -(south + north + height) / 2, width, height
 
 
-def enlarge_bounds(bounds: Box, view: Box, frames: int) -> Box:
+def enlarge_bounds(bounds: ViewBox, view: ViewBox, frames: int) -> ViewBox:
     """Return the bounds of a frame, enlarged where it would be too small to be seen or clicked.
 
     Parameters
@@ -96,7 +96,7 @@ def enlarge_bounds(bounds: Box, view: Box, frames: int) -> Box:
     return middle[0] - wide, middle[1] - tall, middle[0] + wide, middle[1] + tall
 
 
-def draw_footprint(bounds: Box, direction: str) -> str:
+def draw_footprint(bounds: ViewBox, direction: str) -> str:
     """Return the outline of a frame as the points of a polygon: a rectangle along the orbit in its bounds.
 
     It shows which way the satellite flies; where the bounds hold no such rectangle, it is the bounds.

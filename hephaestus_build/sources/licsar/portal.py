@@ -53,7 +53,7 @@ from hephaestus_build.sources.licsar.optional_products import optional_product
 from hephaestus_build.sources.licsar.preview_file import PNG_SIGNATURE, read_preview
 from hephaestus_build.sources.licsar.product_search import MAX_PAGE_BYTES, ProductSearch
 from hephaestus_build.sources.licsar.text_files import (
-    MAX_TEXT_BYTES,
+    MAX_TEXT_FILE_BYTES,
     describe_frame,
     read_baselines,
     read_metadata,
@@ -221,7 +221,7 @@ class LicsarPortal:
         If none of them states it, the metadata say why.
         """
         receipt, fields = self._download_product(
-            frame, None, "metadata.txt", read_metadata, max_bytes=MAX_TEXT_BYTES
+            frame, None, "metadata.txt", read_metadata, max_bytes=MAX_TEXT_FILE_BYTES
         )
         fields = fields or {}
         text = next((value for key, value in fields.items() if key.lower() == "center_time"), "")
@@ -256,7 +256,7 @@ class LicsarPortal:
     def baselines(self, frame: Frame) -> tuple[Receipt, EpochBaselines | None]:
         """Return the perpendicular baselines of `frame`; many frames have none."""
         return self._download_product(
-            frame, None, BASELINES_PRODUCT, read_baselines, max_bytes=MAX_TEXT_BYTES
+            frame, None, BASELINES_PRODUCT, read_baselines, max_bytes=MAX_TEXT_FILE_BYTES
         )
 
     def fetch_baselines(self, frame: Frame, path: Path) -> tuple[Receipt, EpochBaselines | None]:

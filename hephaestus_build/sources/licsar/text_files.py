@@ -18,14 +18,14 @@ from hephaestus_build.sources.licsar.baselines_file import parse_baselines
 from hephaestus_build.sources.licsar.satellites import sentinel1_satellite
 
 #: Bytes of a text file.
-MAX_TEXT_BYTES = 1 << 20
+MAX_TEXT_FILE_BYTES = 1 << 20
 # Lines of metadata.txt (the real ones have twenty) and characters of a value.
 _MAX_FIELDS, _MAX_VALUE = 200, 200
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the ``key=value`` lines, values without control characters; ValueError if there are none."""
-    text = decode_text(read_bounded(path, MAX_TEXT_BYTES), None)
+    text = decode_text(read_bounded(path, MAX_TEXT_FILE_BYTES), None)
     lines = (line.partition("=") for line in text.splitlines())
     fields = {key.strip(): sanitize_text(value, _MAX_VALUE) for key, _, value in lines if len(key) < 100}
     fields = {key: value for key, value in fields.items() if value and key.isascii() and key.isidentifier()}
@@ -52,4 +52,4 @@ def describe_frame(
 
 def read_baselines(path: Path) -> EpochBaselines:
     """Return the perpendicular baselines of a downloaded file; ValueError if it has none."""
-    return parse_baselines(decode_text(read_bounded(path, MAX_TEXT_BYTES), None))
+    return parse_baselines(decode_text(read_bounded(path, MAX_TEXT_FILE_BYTES), None))
