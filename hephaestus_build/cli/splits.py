@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,20 +13,23 @@ from hephaestus_build.cli.console import (
     load_command_settings,
     out,
     print_json,
-    print_notice,
     print_table,
 )
 from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, MixedOption, SimulatedOption
+from hephaestus_build.cli.splits_samples import (
+    describe_source,
+    read_annotations_of_kind,
+    read_selected_samples,
+    split_path,
+)
+from hephaestus_build.cli.splits_tables import print_audit, print_counts, print_coverage
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.registry import published_frames
-from hephaestus_build.core.settings import Settings, load_settings
-from hephaestus_build.cube.discovery import CubeSelection, select_cubes
-from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.core.settings import load_settings
+from hephaestus_build.cube.discovery import select_cubes
 from hephaestus_build.dataset.coverage import (
-    Coverage,
-    CoverageCounts,
     find_earthquakes_alone,
     summarize_coverage,
     visible_from_annotations,
@@ -37,14 +39,10 @@ from hephaestus_build.dataset.deformation_events import DeformationEvent, find_e
 from hephaestus_build.dataset.published_counts import PUBLISHED_TABLE_2, compare_table_2
 from hephaestus_build.dataset.samples import (
     SERIES_LENGTH,
-    Sample,
     samples_from_annotations,
-    samples_from_cube,
 )
-from hephaestus_build.dataset.split_leakage import SplitAudit, audit_split
+from hephaestus_build.dataset.split_leakage import audit_split
 from hephaestus_build.dataset.splits import (
-    PARTS,
-    SIMULATED_SOURCE,
     Split,
     make_split,
     read_split,
@@ -52,7 +50,6 @@ from hephaestus_build.dataset.splits import (
     split_rule,
 )
 from hephaestus_build.dataset.tiling import DEFAULT_TILING, TILE_SIZE, TILING_MODES, TilingMode
-from hephaestus_build.sources.annotations.archive import Annotations
 
 app = typer.Typer(
     help="Named splits into train, validation and test: counts, leaks, artefacts.",
@@ -121,11 +118,11 @@ def summarize_split(
     rule = split_rule(name)
     samples, source = read_selected_samples(archive, cubes, simulated=simulated, mixed=mixed)
     split = make_split(rule, samples, source=source, length=length)
-    result = {**compare_table_2(split), "source": _describe_source(source)}
+    result = {**compare_table_2(split), "source": describe_source(source)}
     if as_json:
         print_json(result)
         return
-    _print_counts(result["counts"], PUBLISHED_TABLE_2 if name == "paper" else None)
+    print_counts(result["counts"], PUBLISHED_TABLE_2 if name == "paper" else None)
     for reason, count in result["left_out"].items():
         out.print(f"left out: {count_of(count, 'sample')} ({reason})")
     mark = "; simulated frames are among them" if split.is_simulated else ""
@@ -162,7 +159,7 @@ def audit_splits(
         print_json({"splits": [result.to_json() for result in results]})
     else:
         for result in results:
-            _print_audit(result)
+            print_audit(result)
     if broken := [result.split for result in results if not result.passed]:
         raise HephaestusError(f"promises are broken by {', '.join(broken)}; see the audit above")
 
@@ -199,7 +196,7 @@ def show_coverage(
         stores = {path.stem: path.resolve() for path in taken.stores}
         visible = visible_in_cubes(split.all_samples, stores, mode, size, volcanic_only=volcanic)
     else:
-        annotations = _read_annotations_of_kind(archive, mixed)
+        annotations = read_annotations_of_kind(archive, mixed)
         split = make_split(
             rule, samples_from_annotations(annotations), source={"annotations": annotations.sha256}
         )
@@ -210,7 +207,7 @@ def show_coverage(
     if as_json:
         print_json({**found.to_json(), "deformation": positives})
     else:
-        _print_coverage(found, "; without earthquakes" if volcanic else "")
+        print_coverage(found, "; without earthquakes" if volcanic else "")
 
 
 def parse_tiling(text: str) -> TilingMode:
@@ -273,12 +270,6 @@ def write_splits(
         print_json({"splits": rows})
 
 
-def split_path(name: str, settings: Settings) -> Path:
-    """Return the file of a split: of real samples, or of simulated ones where there is no other."""
-    path, other = (home.data_dir / "splits" / f"{name}.json" for home in (settings, settings.for_simulated()))
-    return other if other.is_file() and not path.is_file() else path
-
-
 def _refuse_to_replace(path: Path, split: Split) -> None:
     """Refuse to put simulated samples in the place of real ones, or real ones in that of simulated ones."""
     if not path.is_file():
@@ -295,160 +286,6 @@ def _refuse_to_replace(path: Path, split: Split) -> None:
         )
 
 
-def read_selected_samples(
-    archive: Path | None,
-    cubes: Sequence[Path] | None,
-    *,
-    simulated: bool = False,
-    mixed: bool = False,
-    data_dir: Path | None = None,
-) -> tuple[list[Sample], dict[str, str | int]]:
-    """Return the samples of cubes, if there are any named, else of the annotations; and where from.
-
-    Parameters
-    ----------
-    archive : pathlib.Path, optional
-        Annotations; by default what the settings lead to.
-    cubes : sequence of pathlib.Path, optional
-        Folders of cubes, or cubes.
-    simulated : bool
-        Take the simulated cubes, where none are named.
-    mixed : bool
-        Whether real and simulated samples may be taken together.
-    data_dir : pathlib.Path, optional
-        Where the simulated cubes are.
-    """
-    if not cubes and not simulated:
-        annotations = _read_annotations_of_kind(archive, mixed)
-        samples = samples_from_annotations(annotations)
-        return samples, {"annotations": annotations.sha256, "absent_pairs": "absent_pairs.json"}
-    taken = _require_cubes(cubes or (), load_command_settings(simulated, data_dir=data_dir), mixed)
-    samples, source = [], {}
-    for path in taken.stores:
-        with open_pinned_cube(path, chunks=None) as cube:
-            found = samples_from_cube(cube)
-            source[path.stem] = f"generation {Path(cube.encoding['source']).parent.name}"
-        samples += found
-    if not samples:
-        raise HephaestusError("the cubes hold no annotated interferogram; name an archive with --archive")
-    marks = {SIMULATED_SOURCE: "as the cubes say"} if taken.settings.is_simulated else {}
-    return samples, {"cubes": len(source), **source, **marks}
-
-
-def _describe_source(source: dict[str, str | int]) -> dict[str, Any]:
-    """Return as JSON values where samples come from: the frames of cubes in a list."""
-    if "cubes" not in source:
-        return dict(source)
-    number = {name: str(text).removeprefix("generation ") for name, text in source.items()}
-    return {
-        "cubes": [
-            {"frame": name, "generation": int(text)}
-            for name, text in number.items()
-            if name not in ("cubes", SIMULATED_SOURCE)
-        ]
-    }
-
-
-def _read_annotations_of_kind(archive: Path | None, mixed: bool) -> Annotations:
-    annotations = read_selected_annotations(archive)
-    frames = {frame.is_simulated: frame for frame in annotations.frames}
-    if len(frames) == 2 and not mixed:
-        raise UsageError(
-            f"the annotations are of real frames and of simulated ones, such as {frames[False]} and "
-            f"{frames[True]}: name an archive of one kind with --archive, or --mixed to take both"
-        )
-    return annotations
-
-
-def _require_cubes(cubes: Sequence[Path], settings: Settings, mixed: bool) -> CubeSelection:
-    taken = select_cubes(settings, cubes, mixed=mixed)
-    if not taken.stores:
-        where = cubes[0] if cubes else settings.cubes_dir
-        raise HephaestusError(f"there are no cubes in {where}; build one with `hephaestus build FRAME`")
-    if taken.notice:
-        print_notice(taken.notice)
-    return taken
-
-
-def _print_counts(counts: dict[str, Any], published: Any) -> None:
-    columns = [(kind, sign) for kind in ("single", "series") for sign in ("positive", "negative")]
-    numbers = [f"{kind} {sign}" for kind, sign in columns]
-    rows = []
-    for part in (*PARTS, "sum"):
-        row = [part]
-        for kind, sign in columns:
-            count = counts[part][kind][sign]
-            paper = published[part][kind][sign] if published else count
-            row.append(str(count) if count == paper else f"{count} (paper {paper})")
-        rows.append(row)
-    print_table(("part", *numbers), rows, numbers=numbers)
-
-
-def _print_coverage(found: Coverage, mark: str) -> None:
-    mark += "; simulated" if found.split.is_simulated else ""
-    out.print(
-        f"{found.split.name}  {found.split.sha256[:12]}  {found.tiling} windows of {found.size} pixels{mark}"
-    )
-    numbers = ("positives", "seen", "share", "touched", "pixels", "uncertain", "events seen")
-    rows: list[list[str]] = []
-    totals = set()
-    for part in PARTS:
-        coverage = found.parts[part]
-        totals.add(len(rows))
-        rows.append([part, *_coverage_cells(coverage.total)])
-        rows += [[f"  {region}", *_coverage_cells(counts)] for region, counts in coverage.regions.items()]
-    print_table(("part", *numbers), rows, numbers=numbers, styles=dict.fromkeys(totals, "bold"))
-    unknown = {name for part in found.parts.values() for name, c in part.frames.items() if c.unknown}
-    if unknown:
-        err.print(
-            f"not counted: positives of {', '.join(sorted(unknown))}, whose grid the annotations do not "
-            f"imply; name their cubes with --cubes"
-        )
-
-
-def _coverage_cells(counts: CoverageCounts) -> list[str]:
-    share = "" if not counts.positives else f"{counts.share_seen:.0%}"
-    pixels = "" if not counts.pixels else f"{counts.pixels_inside / counts.pixels:.1%}"
-    events = f"{len(counts.events_seen)} of {len(counts.events)}" if counts.events else ""
-    seen = [str(counts.positives), str(counts.seen), share, str(counts.touched), pixels]
-    return [*seen, str(counts.uncertain), events]
-
-
-def _print_audit(result: SplitAudit) -> None:
-    kept = ", ".join(f"{name} {'kept' if good else 'BROKEN'}" for name, good in result.promises.items())
-    simulated = "  (simulated frames are among them)" if result.simulated else ""
-    out.print(f"\n{result.split}  {result.sha256[:12]}  promises: {kept or 'nothing'}{simulated}")
-    if result.unchecked:
-        out.print(f"  not checked: {', '.join(result.unchecked)}; name the annotations with --archive")
-    single = {part: counts["single"] for part, counts in result.counts.items()}
-    out.print("  " + "; ".join(f"{p} {c['positive']}/{c['negative']}" for p, c in single.items()))
-    for leak in result.leaks:
-        where = " and ".join(leak.parts)
-        text = f"{leak.shared} {leak.kind} in both {where}"
-        if leak.kind == "boundaries":
-            text = f"{leak.shared} pairs of {where} reach beyond its window"
-        elif leak.kind == "places":
-            text = f"{leak.shared} interferograms of {leak.parts[1]} deform where {leak.parts[0]} does"
-        out.print(f"  {text}: {leak.samples} samples, {leak.positives} positive")
-        out.print(f"    most: {'; '.join(leak.examples[:3])}")
-    for weight in result.weights:
-        text = f"  {weight.part}: positives in {count_of(len(weight.frames), 'frame')} "
-        text += f"of {count_of(len(weight.regions), 'region')}"
-        if weight.dominant:
-            shares = {**weight.regions, **weight.frames}
-            text += "; dominated by " + ", ".join(
-                f"{name} ({shares[name] / weight.positives:.0%})" for name in weight.dominant
-            )
-        if weight.new:
-            text += f"; none of {', '.join(weight.new)} has a positive in train"
-        out.print(text)
-    for item in result.repeats:
-        out.print(
-            f"  {item.part}: {item.repeating} of {item.series} series hold an interferogram twice, "
-            f"{item.overlapping} share one with another series"
-        )
-
-
 @app.command()
 def figures(
     archive: ArchiveOption = None,
@@ -459,7 +296,7 @@ def figures(
     """Draw samples over time, positives per frame, lengths of series, the map, and networks of pairs."""
     from hephaestus_build.report import dataset_figures as draw  # matplotlib takes a second to load
 
-    annotations = _read_annotations_of_kind(archive, mixed)
+    annotations = read_annotations_of_kind(archive, mixed)
     samples = samples_from_annotations(annotations)
     paper, *others = (
         make_split(split_rule(name), samples) for name in ("paper", "strict-temporal", "unseen-event")

@@ -9,7 +9,7 @@ import typer
 
 from hephaestus_build.cli.console import err, load_command_settings, out, print_json, print_table
 from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, MixedOption, SimulatedOption
-from hephaestus_build.cli.splits import split_path
+from hephaestus_build.cli.splits_samples import split_path
 from hephaestus_build.core.errors import HephaestusError, MissingProductsError, UsageError
 from hephaestus_build.core.machine.user_paths import local_path
 from hephaestus_build.core.plain_text import count_of
