@@ -150,33 +150,53 @@ def export(
             newest=newest,
             images_only=images_only,
         )
-    result: dict[str, Any] = {"frame": source.frame, "to": str(to), "simulated": source.is_simulated}
-    common: Any = {"force": force, "threads": settings.worker_count}
-    with wrap_unexpected_errors(source.frame), show_progress() as listener:
-        match to:
-            case ExportFormat.ZARR2:
-                result |= {"path": str(export_zarr_v2(source, folder, listener=listener, **common))}
-            case ExportFormat.GEOTIFF:
-                done = export_geotiff(source, folder, box=_parse_box(bbox), listener=listener, **common)
-                result |= _describe_files(done)
-                for kept in done.changed:
-                    print_notice(
-                        f"{kept} was changed after an earlier export and is kept; move it away for a new one"
-                    )
-            case ExportFormat.LICSBAS:
-                baselines = kept_baselines(Frame(source.frame), settings)
-                made = export_licsbas(source, folder, baselines, listener=listener, **common)
-                result |= _describe_files(made.files)
-                result |= {"unwrapped": made.unwrapped, "baselines": made.baselines}
-            case _:
-                baselines = kept_baselines(Frame(source.frame), settings)
-                stack = export_mintpy(source, folder, baselines, listener=listener, **common)
-                result |= {"path": str(stack.folder), "written": stack.written, "kept": stack.kept}
-                result |= {"unwrapped": stack.unwrapped, "baselines": stack.baselines == stack.unwrapped}
-                result |= {"look_vectors": stack.look_vectors}
+    with wrap_unexpected_errors(source.frame):
+        result = _write_cube(source, to, folder, _parse_box(bbox), settings, force=force)
     if as_json:
         print_json(result)
-        return
+    else:
+        _print_result(source, result)
+
+
+def _write_cube(
+    source: ExportSelection,
+    to: ExportFormat,
+    folder: Path,
+    box: tuple[float, float, float, float] | None,
+    settings: Settings,
+    *,
+    force: bool,
+) -> dict[str, Any]:
+    """Export a cube in one of the formats of a single cube; return what ``--json`` prints."""
+    result: dict[str, Any] = {"frame": source.frame, "to": str(to), "simulated": source.is_simulated}
+    with show_progress() as listener:
+        common: Any = {"force": force, "threads": settings.worker_count, "listener": listener}
+        if to is ExportFormat.ZARR2:
+            return result | {"path": str(export_zarr_v2(source, folder, **common))}
+        if to is ExportFormat.GEOTIFF:
+            done = export_geotiff(source, folder, box=box, **common)
+            for kept in done.changed:
+                print_notice(
+                    f"{kept} was changed after an earlier export and is kept; move it away for a new one"
+                )
+            return result | _describe_files(done)
+        baselines = kept_baselines(Frame(source.frame), settings)
+        if to is ExportFormat.LICSBAS:
+            made = export_licsbas(source, folder, baselines, **common)
+            found = {"unwrapped": made.unwrapped, "baselines": made.baselines}
+            return result | _describe_files(made.files) | found
+        stack = export_mintpy(source, folder, baselines, **common)
+        return result | {
+            "path": str(stack.folder),
+            "written": stack.written,
+            "kept": stack.kept,
+            "unwrapped": stack.unwrapped,
+            "baselines": stack.baselines == stack.unwrapped,
+            "look_vectors": stack.look_vectors,
+        }
+
+
+def _print_result(source: ExportSelection, result: dict[str, Any]) -> None:
     mark = " (simulated)" if source.is_simulated else ""
     count = (
         f": {count_of(result['written'], 'file')} written, {result['kept']} kept"
