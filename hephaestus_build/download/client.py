@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Self, TypeVar
 
 import requests
 
@@ -36,27 +35,30 @@ from hephaestus_build.download.content_coding import (
     content_codings,
     decode_content,
 )
+from hephaestus_build.download.download_task import (
+    SIGNATURE_BYTES,
+    ByteProgress,
+    DownloadTask,
+    check_signature,
+    prepare_part,
+)
 from hephaestus_build.download.network_environment import find_proxy_variable
 from hephaestus_build.download.partial import BusyError, PartialDownload
 from hephaestus_build.download.rate_limit import AdaptiveLimiter, parse_retry_after
 from hephaestus_build.download.request_pace import RequestLimits
 from hephaestus_build.download.revalidation import (
     conditional_headers,
-    describes_other_file,
-    describes_same_file,
     is_altered_copy,
     is_current_copy,
 )
 from hephaestus_build.download.small_response import SmallResponse, decode_text, describe_response
 from hephaestus_build.download.transport import RequestFailed, RetryPolicy, Transport
-from hephaestus_build.download.validators import Validators, parse_content_length, parse_content_range
+from hephaestus_build.download.validators import parse_content_range
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 NO_PRIOR_USE = PriorUse()
-#: Callback that receives the number of newly arrived bytes.
-ByteProgress = Callable[[int], None]
 
 #: Maximum duration of a download, in multiples of the stall timeout (one hour by default); after that, its
 #: part is kept for the next run. At 9 kB/s, the slowest rate reported by users, the largest phase raster
@@ -65,12 +67,6 @@ TIMEOUTS_PER_DOWNLOAD = 60
 # Number of consecutive failures of a host after which requests are not retried, until one succeeds.
 _GIVE_UP_AFTER = 8
 _MAX_RETRY_DELAY = 30.0
-_SIGNATURE_BYTES = 512
-# comments match up to their first end marker only: backtracking over a few dozen could take hours
-_HTML_START = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*(<!--((?!-->).)*-->\s*)*<(!doctype\s+html|html|head|body)\b",
-    re.IGNORECASE | re.DOTALL,
-)
 
 
 class HttpClient:
@@ -233,7 +229,7 @@ class HttpClient:
         HephaestusError
             If the disk is full or read-only, or permission is denied.
         """
-        job = _DownloadTask(
+        job = DownloadTask(
             target,
             product,
             read,
@@ -258,7 +254,7 @@ class HttpClient:
         )
 
     def _download(
-        self, urls: Iterable[str], job: _DownloadTask[T], known_receipt: Receipt | None, revalidate: bool
+        self, urls: Iterable[str], job: DownloadTask[T], known_receipt: Receipt | None, revalidate: bool
     ) -> tuple[Receipt, T | None]:
         cached = None if revalidate and known_receipt else self._read_cached(job)
         if cached and (
@@ -284,7 +280,7 @@ class HttpClient:
         except BusyError as error:
             return Receipt(job.product, Outcome.UNREACHABLE, "", detail=str(error)), None
 
-    def _read_cached(self, job: _DownloadTask[T]) -> tuple[Receipt, T] | None:
+    def _read_cached(self, job: DownloadTask[T]) -> tuple[Receipt, T] | None:
         if receipt := self.cache.verified_receipt(job.target, job.product, job.max_bytes):
             receipt = job.as_recorded(receipt, job.target)
             if job.prior_use.receipt and is_altered_copy(receipt, job.prior_use.receipt):
@@ -301,7 +297,7 @@ class HttpClient:
         return None
 
     def _try_urls(
-        self, urls: Iterable[str], job: _DownloadTask[T], part: PartialDownload
+        self, urls: Iterable[str], job: DownloadTask[T], part: PartialDownload
     ) -> tuple[Receipt, T | None]:
         """Download from the first address that has the product, or return the most relevant failure."""
         failures: list[Receipt] = []
@@ -316,7 +312,7 @@ class HttpClient:
         # absent only if every address says so, since one that did not answer may have the product
         return next((f for f in failures if f.outcome is not Outcome.ABSENT), failures[-1]), None
 
-    def _fetch_once(self, url: str, job: _DownloadTask[T], part: PartialDownload) -> tuple[Receipt, T | None]:
+    def _fetch_once(self, url: str, job: DownloadTask[T], part: PartialDownload) -> tuple[Receipt, T | None]:
         """Try once to download the product from `url`; raise RequestFailed on failure."""
         if job.prior_use.replaced_since and part.started_at <= job.prior_use.replaced_since:
             part.restart()
@@ -335,7 +331,7 @@ class HttpClient:
             if response.status_code == 304 and job.known_copy:
                 job.conditional = False
             else:
-                expected = self._prepare_part(response, part, offset, job)
+                expected = prepare_part(response, part, offset, job)
                 self._receive_body(response, part, job, expected)
         if response.status_code == 304:  # "not modified" with another size or validator than the copy's
             return self._fetch_once(url, job, part)
@@ -362,54 +358,11 @@ class HttpClient:
         self.cache.record_growth(part.size)
         return recorded.replace(outcome=Outcome.UNCHANGED) if unchanged else recorded, content
 
-    def _prepare_part(
-        self, response: requests.Response, part: PartialDownload, offset: int, job: _DownloadTask[T]
-    ) -> int | None:
-        """Prepare `part` for the body of a response: resume if the response continues it, else restart.
-
-        Returns
-        -------
-        int or None
-            Size of the body, bytes; None if it is not stated.
-        """
-        headers = response.headers
-        span = parse_content_range(headers) if response.status_code == 206 else None
-        if offset and response.status_code == 206:
-            known = part.origin.length if part.origin else None
-            if (
-                span is None
-                or span.start != offset
-                or (known and span.total not in (None, known))
-                or (part.origin and part.origin.validators.differs_from(Validators.from_headers(headers)))
-                or content_codings(headers)
-            ):
-                part.restart()
-                raise RequestFailed(
-                    Outcome.CORRUPT,
-                    "cut: the archive sent another part than requested",
-                    retry_policy="passing",
-                )
-            total = known or span.total
-            return total - offset if total else None
-        part.restart()
-        if response.status_code == 416:
-            raise RequestFailed(
-                Outcome.CORRUPT,
-                "cut: the file on the archive is shorter than announced",
-                retry_policy="passing",
-            )
-        length = parse_content_length(headers)
-        if length is not None and length > job.max_bytes:
-            raise RequestFailed(Outcome.CORRUPT, f"{length} bytes are too many for this product")
-        if not content_codings(headers):  # a part of compressed bytes could not be continued
-            part.record_origin(Validators.from_headers(headers), length)
-        return length
-
     def _receive_body(
         self,
         response: requests.Response,
         part: PartialDownload,
-        job: _DownloadTask[T],
+        job: DownloadTask[T],
         expected: int | None,
     ) -> None:
         first: bytes | None = None if part.size else b""
@@ -426,8 +379,8 @@ class HttpClient:
                     raise RequestFailed(Outcome.CORRUPT, f"more than {job.max_bytes} bytes received")
                 if first is not None:
                     first += block
-                    if len(first) >= _SIGNATURE_BYTES:
-                        self._check_signature(first, part, job)
+                    if len(first) >= SIGNATURE_BYTES:
+                        check_signature(first, part, job)
                         first = None
 
         try:
@@ -448,20 +401,7 @@ class HttpClient:
             policy: RetryPolicy = "never" if unsupported else "content"
             raise RequestFailed(Outcome.CORRUPT, str(error), retry_policy=policy) from error
         if first is not None:
-            self._check_signature(first, part, job)
-
-    def _check_signature(self, first: bytes, part: PartialDownload, job: _DownloadTask[T]) -> None:
-        """Reject a body early if its first bytes cannot be those of the product."""
-        if not first:
-            reason = "zero bytes received"
-        elif _HTML_START.match(first):
-            reason = "a web page came in its place"
-        elif job.has_signature and not job.has_signature(first[:_SIGNATURE_BYTES]):
-            reason = "the first bytes are not those of this file type"
-        else:
-            return
-        part.restart()
-        raise RequestFailed(Outcome.CORRUPT, reason, retry_policy="content")
+            check_signature(first, part, job)
 
     @contextmanager
     def _permit(self, url: str) -> Iterator[None]:
@@ -552,55 +492,3 @@ def _log_receipt(receipt: Receipt, seconds: float) -> None:
     log.debug(
         "%s: %s%s%s in %.1f s, %s", receipt.product, receipt.outcome, size, detail, seconds, receipt.url
     )
-
-
-@dataclass
-class _DownloadTask(Generic[T]):
-    """State of one download: the requested product and the copy in the cache."""
-
-    target: Path
-    product: str
-    read: Callable[[Path], T]
-    has_signature: Callable[[bytes], bool] | None
-    max_bytes: int
-    progress: ByteProgress | None
-    revalidate_by_date: bool
-    accepted_hashes: Collection[Digest]
-    prior_use: PriorUse
-    known_copy: Receipt | None = None
-    content: T | None = None
-    conditional: bool = False  #: whether to send a conditional request
-    warned: bool = False
-    deadline: float = 0.0  #: of all attempts together, set at the first byte
-
-    def as_recorded(self, receipt: Receipt, path: Path) -> Receipt:
-        """Return `receipt` with the digest recorded at the product's first use, if the content is the same.
-
-        A cube thus keeps the digests of earlier versions, and receipts of one product are comparable.
-        """
-        first, digest = self.prior_use.receipt, receipt.digest
-        if first and first.digest and digest and is_of(first, path, digest):
-            return receipt.with_digest(first.digest)
-        return receipt
-
-    def confirms(self, answer: SmallResponse) -> bool:
-        """Return whether a response says that the copy in the cache is what the archive has."""
-        copy = self.known_copy
-        if copy is None:
-            return False
-        if answer.status == 304:
-            return not describes_other_file(answer, copy)
-        # not where the file is known to have been replaced: then its content decides
-        return (
-            self.conditional
-            and self.revalidate_by_date
-            and answer.status == 200
-            and describes_same_file(answer, copy)
-        )
-
-    def content_at(self, path: Path) -> T:
-        """Read the product at `path`; raise VanishedError if it was removed after the check."""
-        try:
-            return self.read(path)
-        except FileNotFoundError as error:
-            raise VanishedError(str(error)) from error

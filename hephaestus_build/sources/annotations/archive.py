@@ -19,7 +19,8 @@ from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import parse_url_setting
-from hephaestus_build.download.client import ByteProgress, HttpClient
+from hephaestus_build.download.client import HttpClient
+from hephaestus_build.download.download_task import ByteProgress
 from hephaestus_build.sources.annotations.archive_members import (
     ArchiveMember,
     UnreadableArchiveError,

@@ -24,7 +24,8 @@ from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import HttpUrl, redact_url
-from hephaestus_build.download.client import ByteProgress, HttpClient
+from hephaestus_build.download.client import HttpClient
+from hephaestus_build.download.download_task import ByteProgress
 from hephaestus_build.download.small_response import SmallResponse
 from hephaestus_build.sources.interferograms import (
     EpochBaselines,
