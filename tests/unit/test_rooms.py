@@ -1,11 +1,13 @@
-"""Tests of the size of the packages' modules and folders (docs/architecture.md).
+"""Tests of the packages' folders: their size, and what docs/architecture.md says of them.
 
-The permitted imports between packages are contracts in pyproject.toml, checked by `make lint`.
+The permitted imports between rooms are contracts in pyproject.toml, checked by `make lint`.
 """
 
 from __future__ import annotations
 
 import ast
+import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,3 +99,31 @@ def test_nothing_needs_the_measurements_that_the_wheel_leaves_out(package: Path)
         if path.parent.name != "performance"
     }
     assert found == set()
+
+
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def test_the_page_has_the_floors_of_the_contracts() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    for contract in contracts["contracts"]:
+        for package in contract.get("containers", ()):
+            floors = "".join(f"    {layer}\n" for layer in contract["layers"])
+            assert f"\n{package}\n{floors}" in ARCHITECTURE
+
+
+def test_the_page_says_what_each_room_imports() -> None:
+    told = re.findall(
+        r"^\| `(\w+)` \| .* \| ((?:`\w+`(?:, )?)+|no other room) \|$", ARCHITECTURE, re.MULTILINE
+    )
+    folder = ROOT / "hephaestus_build"
+    found = {}
+    for room in {path.name for path in ROOMS if path.parent == folder} - {"cli", "performance"}:
+        texts = (path.read_text(encoding="utf-8") for path in (folder / room).rglob("*.py"))
+        named = {
+            name
+            for text in texts
+            for name in re.findall(r"^ *from hephaestus_build\.(\w+)", text, re.MULTILINE)
+        }
+        found[room] = named - {room}
+    assert {room: set(re.findall(r"`(\w+)`", names)) for room, names in told} == found
