@@ -10,11 +10,13 @@ from typing import Any, get_args
 
 import numpy as np
 
+from hephaestus_build.core.bounds import Bounds
 from hephaestus_build.core.era5_grid import EXPVER_FINAL, EXPVER_PRELIMINARY, parse_center_time
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.registry import published_frames
+from hephaestus_build.core.volcanoes import volcanoes_of_frame
 from hephaestus_build.cube.granules import EpochGranule, GranuleKey, InterferogramGranule, MaskGranule
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.plain_attributes import split_texts
@@ -91,9 +93,11 @@ class CubeRecord:
 
     @property
     def volcanoes(self) -> tuple[str, ...]:
-        """Volcanoes of the frame, as the published data set names them."""
-        names = split_texts(self.attributes.get("volcanoes"))[:_MAX_VOLCANOES]
-        return tuple(sanitize_text(name, 100) for name in names)
+        """Volcanoes of the frame: as the published data set names them, else those that lie in the cube."""
+        names = split_texts(self.attributes.get("volcanoes"))
+        if not names:
+            names = [one.name for one in volcanoes_of_frame(self.frame, Bounds(*self.grid.bounds))]
+        return tuple(sanitize_text(name, 100) for name in names[:_MAX_VOLCANOES])
 
     @property
     def region(self) -> str:

@@ -44,9 +44,9 @@ def describe_spatial_bias(findings: DatasetFindings) -> str:
         if positives
     ]
     return (
-        f"{found}. Of {total} interferograms with deformation: {', '.join(shares)}. A score over all of "
-        "them is mostly one of these places; report scores by region too, and keep the frames of a "
-        "region in one part."
+        f"{found}. Of {count_of(total, 'interferogram')} with deformation: {', '.join(shares)}. A score "
+        "over all of them is mostly one of these places; report scores by region too, and keep the frames "
+        "of a region in one part."
     )
 
 
@@ -55,7 +55,9 @@ def describe_mask_position(findings: DatasetFindings) -> str:
     masks = findings.masks
     if not (total := sum(masks.values())):
         return "No interferogram here has a mask."
-    told = f"The preview that the expert saw tells the position of {masks['seen']} of {total} masks."
+    told = (
+        f"The preview that the expert saw tells the position of {masks['seen']} of {count_of(total, 'mask')}."
+    )
     if masks["assumed"]:
         told += (
             f" That of {masks['assumed']} is assumed from the convention of the time; if it was the other "

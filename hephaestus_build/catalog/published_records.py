@@ -20,7 +20,7 @@ from hephaestus_build.pipeline.upstream_changes import read_upstream_state
 from hephaestus_build.sources.selection import open_interferogram_source
 
 #: Number of the layout of Items and rows; those of another are made again.
-_LAYOUT = 1
+_LAYOUT = 2
 
 
 def fingerprint_cube(store: FrameStore, current: Generation, *places: str) -> str:

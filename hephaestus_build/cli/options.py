@@ -13,13 +13,15 @@ from hephaestus_build.cli.frames_file import read_frames_file
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import frame_named, list_published_frames
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.plain_text import count_of
+from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.registry import OPTIONAL_VARIABLES, published_frames
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
 from hephaestus_build.operations.frame_list import read_frame_list
 from hephaestus_build.pipeline.frame_cost import fingerprint_frames, select_frame_part
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.embedded import embedded_frames
+
+_PART_DIGITS = 18  # of the numbers of --part
 
 DATE_FORMATS = ["%Y-%m-%d", "%Y%m%d"]
 
@@ -229,8 +231,10 @@ def parse_part(text: str) -> tuple[int, int]:
         If `text` has another form, or i is not between 1 and n.
     """
     number, slash, count = text.partition("/")
-    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise UsageError(f"--part {text!r} is not a valid part: give i/n with i from 1 to n, such as 2/4")
+    are_numbers = bool(slash) and all(len(end) <= _PART_DIGITS and end.isdecimal() for end in (number, count))
+    if not (are_numbers and 1 <= int(number) <= int(count)):
+        shown = sanitize_text(text, 80)
+        raise UsageError(f"--part {shown!r} is not a valid part: give i/n with i from 1 to n, such as 2/4")
     return int(number), int(count)
 
 

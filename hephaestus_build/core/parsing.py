@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,24 @@ _WIDE_MARKS = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 _JSON_BYTES, _YAML_BYTES = 256 << 20, 1 << 20
+#: What YAML's reader raises of a value that it cannot make, such as a number of 5,000 digits.
+_UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
+#: What pydantic says of values of the wrong kind in words of Python, in words for people.
+_PLAIN_REASONS = {
+    "bool_parsing": "it must be true or false",
+    "bool_type": "it must be true or false",
+    "date_from_datetime_inexact": "it must be a day without a time, such as 2019-06-04",
+    "dict_type": "it must have lines of `name: value`",
+    "int_from_float": "it must be a whole number",
+    "int_parsing": "it must be a whole number",
+    "int_type": "it must be a whole number",
+    "list_type": "it must be a list, such as [a, b]",
+    "model_type": "it must have lines of `name: value`",
+    "path_type": "it must be the path of a folder or a file",
+    "string_type": "it must be text; a number or a date is text in quotes",
+    "too_short": "it is empty",
+    "tuple_type": "it must be a list, such as [a, b]",
+}
 
 
 def parse_json(content: bytes | str, *, limit: int = _JSON_BYTES) -> Any:
@@ -87,8 +106,11 @@ def parse_yaml(text: str, *, limit: int = _YAML_BYTES) -> Any:
         _check_keys(node)
         try:
             return loader.construct_document(node)
-        except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
-            raise ValueError(f"it is not YAML: a value cannot be read ({error})") from None
+        except _UNREADABLE as error:
+            why = str(error).partition(";")[0]  # not how Python is told to read it
+            raise ValueError(
+                f"it is not YAML: a value cannot be read ({why}){_where_unreadable(node)}"
+            ) from None
     except (yaml.YAMLError, RecursionError) as error:
         problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
         problem = problem.replace(r"character '\t' that", "a tab, where YAML takes spaces alone, that")
@@ -97,26 +119,65 @@ def parse_yaml(text: str, *, limit: int = _YAML_BYTES) -> Any:
         raise ValueError(f"it is not YAML: {problem}{where}") from None
 
 
-def _check_keys(node: Any) -> None:
+def _walk_nodes(root: Any) -> Iterator[Any]:
+    """Yield all nodes of a YAML document."""
+    import yaml
+
+    pending = [root]
+    while pending:
+        yield (node := pending.pop())
+        match node:
+            case yaml.MappingNode(value=pairs):
+                pending += [one for both in pairs for one in both]
+            case yaml.SequenceNode(value=items):
+                pending += items
+
+
+def _check_keys(root: Any) -> None:
     """Raise ValueError if a mapping of a YAML document has a key twice."""
     import yaml
 
-    pending = [node]
-    while pending:
-        match pending.pop():
-            case yaml.MappingNode(value=pairs):
-                seen: set[str] = set()
-                for key, value in pairs:
-                    if isinstance(key, yaml.ScalarNode):
-                        if key.value in seen:
-                            line = key.start_mark.line + 1
-                            raise ValueError(
-                                f"it has {sanitize_text(key.value, 80)} twice, again in line {line}"
-                            )
-                        seen.add(key.value)
-                    pending += [key, value]
-            case yaml.SequenceNode(value=items):
-                pending += items
+    for node in _walk_nodes(root):
+        seen: set[str] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    line = key.start_mark.line + 1
+                    raise ValueError(f"it has {sanitize_text(key.value, 80)} twice, again in line {line}")
+                seen.add(key.value)
+
+
+def _where_unreadable(root: Any) -> str:
+    """Return in which line a YAML document has a value that cannot be read, such as a day in month 13."""
+    import yaml
+
+    lines, loader = [], yaml.SafeLoader("")
+    for node in _walk_nodes(root):
+        if isinstance(node, yaml.ScalarNode):
+            try:
+                loader.construct_object(node)
+            except _UNREADABLE:
+                lines.append(node.start_mark.line + 1)
+    return f" in line {min(lines)}" if lines else ""
+
+
+def describe_invalid_value(found: Mapping[str, Any]) -> str:
+    """Return why a value does not fit, in words for people.
+
+    Parameters
+    ----------
+    found : mapping
+        One of the errors that pydantic lists.
+
+    Examples
+    --------
+    >>> describe_invalid_value({"type": "tuple_type", "msg": "Input should be a valid tuple"})
+    'it must be a list, such as [a, b]'
+    >>> describe_invalid_value({"type": "less_than_equal", "msg": "Input should be less than or equal to 8"})
+    'it must be less than or equal to 8'
+    """
+    said = str(found["msg"]).removeprefix("Value error, ").replace("Input should be", "it must be")
+    return _PLAIN_REASONS.get(found["type"], said)
 
 
 def decode_utf8(content: bytes) -> str:

@@ -39,7 +39,13 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.machine.environment import is_service_variable
 from hephaestus_build.core.machine.limits import read_machine_limits
 from hephaestus_build.core.machine.user_paths import expand_path, local_path
-from hephaestus_build.core.parsing import decode_utf8, parse_json, parse_yaml, read_bounded
+from hephaestus_build.core.parsing import (
+    decode_utf8,
+    describe_invalid_value,
+    parse_json,
+    parse_yaml,
+    read_bounded,
+)
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.registry import OPTIONAL_VARIABLES
 
@@ -478,7 +484,7 @@ def load_settings(**overrides: Any) -> Settings:
         near = difflib.get_close_matches(name, Settings.model_fields, n=1)
         hint = f" (did you mean {near[0]}?)" if near and name not in Settings.model_fields else ""
         raise UsageError(
-            f"setting {name}: {first['msg'].lower()}{hint}; `hephaestus settings` lists them all"
+            f"setting {name}: {describe_invalid_value(first)}{hint}; `hephaestus settings` lists them all"
         ) from None
     except SettingsError as error:  # an environment variable that should contain JSON
         why = str(error.__cause__ or "it cannot be read")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import find_frames, frame_named
 from hephaestus_build.core.frames import Frame, parse_day
 from hephaestus_build.core.machine.user_paths import local_path
-from hephaestus_build.core.parsing import decode_utf8, parse_yaml, read_bounded
+from hephaestus_build.core.parsing import decode_utf8, describe_invalid_value, parse_yaml, read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings, load_settings
 from hephaestus_build.pipeline.plan import BuildRequest
@@ -82,7 +82,7 @@ def _check_frame(value: Any) -> Any:
 
 
 def _check_volcano(value: Any) -> Any:
-    if isinstance(value, str) and not find_frames(value[:200]):
+    if isinstance(value, str) and not (value.strip() and find_frames(value[:200])):  # none would be all
         raise ValueError(
             f"no published frame is of {sanitize_text(value, 80)!r}; `hephaestus frames` lists them"
         )
@@ -90,10 +90,14 @@ def _check_volcano(value: Any) -> Any:
 
 
 def _check_day(value: Any) -> Any:
+    if type(value) is int and value.bit_length() > 64:  # more digits than Python writes
+        raise ValueError("it is not a day, such as 2019-06-04")
     return parse_day(str(value)) if isinstance(value, str) or type(value) is int else value
 
 
 def _check_folder(value: Any) -> Any:
+    if isinstance(value, str) and (not value.strip() or "\0" in value):
+        raise ValueError("it names no folder")
     try:
         return local_path("data_dir", value)
     except UsageError as error:
@@ -219,9 +223,15 @@ def read_job_file(path: Path) -> JobFile:
             near = difflib.get_close_matches(str(keys[-1]), known, n=1)
             hint = f" (did you mean {near[0]}?)" if near else f" (known: {', '.join(known)})"
         where = ".".join(str(key) for key in keys) or "the file"
-        said = "unknown key" if hint else first["msg"].removeprefix("Value error, ")
+        said = "unknown key" if hint else _describe_wrong(first)
         line = _line_of(text, keys)
         raise UsageError(f"{path}, line {line}: {sanitize_text(where, 200)}: {said}{hint}") from None
+
+
+def _describe_wrong(found: Mapping[str, Any]) -> str:
+    if found["type"] == "string_pattern_mismatch":
+        return "a name has up to 80 letters, digits and _ . -, the first one a letter or a digit"
+    return describe_invalid_value(found)
 
 
 def _line_of(text: str, keys: Sequence[str | int]) -> int:

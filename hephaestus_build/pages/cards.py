@@ -51,7 +51,12 @@ def render_vitals(page: FramePage) -> Markup:
     if page.newest:
         written = (date.fromisoformat(page.written[:10]) - date.fromisoformat(page.newest)).days
         today = tag("span", data_since=page.newest, data_written=written)
-        vital("Newest acquisition", day_text(page.newest), f"{written} days before this was written", today)
+        vital(
+            "Newest acquisition",
+            day_text(page.newest),
+            f"{count_of(written, 'day')} before this was written",
+            today,
+        )
     else:
         vital("Newest acquisition", "none")
     absent = f"{states['absent']} absent in the archive" if states["absent"] else ""
@@ -64,7 +69,11 @@ def render_vitals(page: FramePage) -> Markup:
     vital("Owed products", owed, "the next build fetches them" if owed else "", kind="amber" if owed else "")
     if page.gaps:
         longest = max(page.gaps, key=lambda gap: gap.days)
-        vital("Gaps", len(page.gaps), f"the longest {longest.days} days, from {day_text(longest.start)}")
+        vital(
+            "Gaps",
+            len(page.gaps),
+            f"the longest {count_of(longest.days, 'day')}, from {day_text(longest.start)}",
+        )
     else:
         vital("Gaps", "none")
     annotated = [pair for pair in page.pairs if pair.annotated]
@@ -178,7 +187,7 @@ def _facts(page: FramePage) -> Markup:
         "Brought to the grid": ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()),
         "Not as served": ", ".join(f"{pair.name} {pair.alignment}" for pair in moved[:20])
         + (f" and {len(moved) - 20} more" if len(moved) > 20 else ""),
-        "ERA5": f"{page.preliminary} dates preliminary"
+        "ERA5": f"{count_of(page.preliminary, 'date')} preliminary"
         if page.preliminary
         else "all dates final or unstated",
         "Acquired about": _clock(str(facts["center_time"])) if "center_time" in facts else "",

@@ -138,7 +138,9 @@ def select_frame_part(requests: Sequence[BuildRequest], part: tuple[int, int]) -
         raise UsageError(f"there is no part {number} of {count}: parts go from 1/{count} to {count}/{count}")
     by_frame = {request.frame.id: request for request in requests}
     costs = {name: expected_cost(request).download_bytes for name, request in by_frame.items()}
-    return tuple(by_frame[name] for name in split_by_cost(costs, count)[number - 1])
+    # parts beyond the number of frames are empty, however many there are
+    chosen = split_by_cost(costs, min(count, len(costs)))[number - 1 :][:1]
+    return tuple(by_frame[name] for names in chosen for name in names)
 
 
 def fingerprint_frames(requests: Iterable[BuildRequest]) -> str:

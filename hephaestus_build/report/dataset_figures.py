@@ -16,6 +16,7 @@ from matplotlib.patches import Patch, Rectangle
 from PIL import Image
 
 from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.registry import PublishedFrame
 from hephaestus_build.dataset.deformation_events import DeformationEvent, implied_grid
 from hephaestus_build.dataset.samples import Sample, is_usable
@@ -246,7 +247,8 @@ def plot_pair_network(
     )  # fmt: skip
     epochs = {day for pair in annotations for day in pair.dates}
     simulated = " (simulated)" if frame.is_simulated else ""
-    text = f"{frame}{simulated}: {len(annotations)} interferograms of {len(epochs)} acquisitions"
+    text = f"{frame}{simulated}: {count_of(len(annotations), 'interferogram')} of "
+    text += count_of(len(epochs), "acquisition")
     figure.text(0.015, 0.95, text, fontsize=9.5, weight="bold", color=INK, va="center")
     return figure
 

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from scipy import ndimage
 
+from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.report.image_ops import hillshade, phase_colormap
 from hephaestus_build.report.map_axes import figure_of, halo, size_in_inches
@@ -235,7 +236,10 @@ def draw_pair_network(axes: Axes, view: QuicklookData) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     epochs = {day for pair in network.pairs for day in pair.dates}
     axes.set_title(
-        f"{len(network.pairs)} interferograms of {len(epochs)} acquisitions", fontsize=9, loc="left", pad=4
+        f"{count_of(len(network.pairs), 'interferogram')} of {count_of(len(epochs), 'acquisition')}",
+        fontsize=9,
+        loc="left",
+        pad=4,
     )
     axes.legend(
         handles=handles, loc="lower right", bbox_to_anchor=(1, 0.98), ncols=len(handles), fontsize=8.5,

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.cube.plain_attributes import split_texts
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.report.map_axes import draw_map_frame, ground_ratio
@@ -249,7 +250,7 @@ def _title(page: _Page, view: QuicklookData) -> None:
     page.text(
         page.width - _RIGHT,
         0.48,
-        f"{_day(view.pair.primary)}  –  {_day(view.pair.secondary)},  {days} days",
+        f"{_day(view.pair.primary)}  –  {_day(view.pair.secondary)},  {count_of(days, 'day')}",
         fontsize=15,
         ha="right",
     )

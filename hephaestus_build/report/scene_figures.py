@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.report.image_ops import phase_colormap
 from hephaestus_build.report.map_axes import draw_scale_bar, halo
@@ -87,7 +88,7 @@ def plot_series(scenes: Sequence[Scene]) -> Figure:
         )
         _show_phase(above, scene)
         days = (scene.pair.secondary - scene.pair.primary).days
-        _caption(above, f"{column + 1}. to {scene.pair.secondary}, {days} days")
+        _caption(above, f"{column + 1}. to {scene.pair.secondary}, {count_of(days, 'day')}")
         _show_mask(types, scene, scene.activity, TYPE_COLOURS)
         _show_mask(levels, scene, scene.intensity, INTENSITY_COLOURS)
         for axes in (above, types, levels):

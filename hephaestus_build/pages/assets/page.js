@@ -85,7 +85,7 @@ function showVapour(panel, day) {
 const pairText = (pair) => `${dayText(pair.primary)} to ${dayText(pair.secondary)}`;
 
 function pairFacts(pair) {
-  const facts = [`${pair.days} days`];
+  const facts = [`${pair.days} ${pair.days === 1 ? "day" : "days"}`];
   if (pair.baseline !== null) facts.push(`B\u22a5 ${signed(pair.baseline, 0)} m`);
   if (pair.valid !== null) facts.push(`${Math.round(100 * pair.valid)} % of the frame has data`);
   if (pair.alignment) facts.push(pair.alignment === "identical" ? "on the frame's grid as served" : `${pair.alignment} to the frame's grid`);

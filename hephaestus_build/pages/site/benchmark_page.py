@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.plain_files import read_plain_file
-from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.pages.markup import Markup, fill_template, tag
 from hephaestus_build.pages.site.index_page import SiteTotals
 from hephaestus_build.pages.site.page_parts import (
@@ -61,7 +61,7 @@ def render_benchmark_page(rows: Sequence[Sequence[str]], totals: SiteTotals) -> 
         kicker="Models that find deformation",
         heading="Benchmark",
         badge=simulated_badge(simulated=totals.simulated),
-        place=f"{len(body)} entries",
+        place=count_of(len(body), "entry", "entries"),
         figure=Markup(""),
         content=tag("section", tag("div", table, class_="rows", tabindex="0"), class_="card"),
         credits=render_credits(simulated=totals.simulated),

@@ -131,7 +131,7 @@ def _vitals(frames: Sequence[SiteFrame], totals: SiteTotals) -> Markup:
     late = [days for frame in frames if (days := frame.latency(totals.today)) is not None]
     owed = sum(frame.owed for frame in frames)
     unbuilt = sum(frame.generation is None for frame in frames)
-    middle = f"median latency {sorted(late)[len(late) // 2]} days" if late else ""
+    middle = f"median latency {count_of(sorted(late)[len(late) // 2], 'day')}" if late else ""
 
     def vital(name: str, value: object, note: str = "", kind: str = "") -> Markup:
         small = [tag("small", note)] if note else []
@@ -167,7 +167,9 @@ def _map(frames: Sequence[SiteFrame], totals: SiteTotals) -> Markup:
     ):
         days = frame.latency(totals.today)
         said = (
-            f"{days} days since {day_text(frame.newest)}" if days is not None else frame.problem or "no pair"
+            f"{count_of(days, 'day')} since {day_text(frame.newest)}"
+            if days is not None
+            else frame.problem or "no pair"
         )
         title = f"{frame.frame}, {name_volcanoes(frame, 5) or frame.direction}: {said}, {frame.owed} owed"
         rough = " rough" if frame.digest.approximate else ""

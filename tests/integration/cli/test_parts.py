@@ -59,7 +59,7 @@ def test_an_empty_part_says_so_and_asks_nobody(
     assert "is empty: nothing to do" in err
 
 
-@pytest.mark.parametrize("wrong", ["0/2", "3/2", "2", "a/b", "1/0", "-1/2"])
+@pytest.mark.parametrize("wrong", ["0/2", "3/2", "2", "a/b", "1/0", "-1/2", "1/" + "9" * 5000])
 def test_a_part_that_does_not_exist_is_wrong_usage(wrong: str, hephaestus: Command, tmp_path: Path) -> None:
     code, _, err = hephaestus("build", "--all", f"--part={wrong}", "--data-dir", str(tmp_path))
     assert code == 2

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from hephaestus_build.catalog.cube_record import pair_rows_of, worst_row_shift
+from hephaestus_build.catalog.cube_record import make_cube_record, pair_rows_of, worst_row_shift
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.provenance import Outcome, Receipt
@@ -81,3 +82,20 @@ def test_rows_say_which_atmosphere_and_whether_the_archive_still_has_the_pair() 
     epoch = EpochGranule.make(PAIR.primary, "", (GOOD,), (430000, "0005", "cds"))
     [row] = rows_of(epoch, gone=(PAIR.name,))
     assert (row["era5_primary"], row["era5_secondary"], row["status"]) == ("preliminary", "missing", "gone")
+
+
+@pytest.mark.parametrize(
+    ("frame", "place", "attributes", "found"),
+    [
+        ("198A_00210_131313", (-24.5, 38.0), {}, tuple(f"SIMULATED 198A {one}" for one in "AYZ")),
+        ("124D_99999_131313", (14.8, 38.0), {}, ("Etna",)),
+        ("124D_99999_131313", (0.0, 0.2), {}, ()),
+        ("124D_04854_171313", (14.8, 38.0), {"volcanoes": "Ischia; Vulcano"}, ("Ischia", "Vulcano")),
+    ],
+)
+def test_volcanoes_are_those_of_the_data_set_else_those_inside(
+    frame: str, place: tuple[float, float], attributes: dict[str, Any], found: tuple[str, ...]
+) -> None:
+    inventory = CubeInventory.new(Grid(400, 400, *place, 0.001, 0.001), {}, attributes)
+    record = make_cube_record(Frame(frame), 1, datetime(2024, 1, 1, tzinfo=UTC), inventory, {}, size=0)
+    assert record.volcanoes == found

@@ -69,6 +69,13 @@ def test_a_part_stays_the_same_with_other_days_and_another_order() -> None:
     ]
 
 
+def test_a_part_of_far_more_parts_than_frames_takes_no_time() -> None:
+    count = 10**18
+    assert len(select_frame_part(PUBLISHED, (1, count))) == 1
+    assert select_frame_part(PUBLISHED, (count, count)) == ()
+    assert select_frame_part([], (1, 3)) == ()
+
+
 def test_there_is_no_part_beyond_the_last() -> None:
     with pytest.raises(UsageError, match=r"no part 5 of 4: parts go from 1/4 to 4/4"):
         select_frame_part(PUBLISHED, (5, 4))
