@@ -90,7 +90,7 @@ def build_on_cluster(
         return
     settings = _with_absolute_folders(settings)
     first = settings.for_frame(requests[0].frame)
-    with connect_to_cluster(address) as client, require_of_workers(first) as requirements:
+    with connect_to_cluster(address, len(requests)) as client, require_of_workers(first) as requirements:
         build = _ClusterBuild(client, settings, requirements, listener or NullListener(), wait)
         build.check()
         build.register_limits()

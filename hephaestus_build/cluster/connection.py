@@ -53,8 +53,15 @@ def parse_local_workers(address: str) -> int | None:
 
 
 @contextmanager
-def connect_to_cluster(address: str) -> Iterator[Client]:
+def connect_to_cluster(address: str, frames: int) -> Iterator[Client]:
     """Connect to the scheduler at an address, or start the workers of ``local:N``, for the time of the block.
+
+    Parameters
+    ----------
+    address : str
+        Of either form.
+    frames : int
+        Number of frames that are built: no more local workers are started than there are.
 
     Raises
     ------
@@ -84,7 +91,7 @@ def connect_to_cluster(address: str) -> Iterator[Client]:
             opened.enter_context(dask.config.set(_NO_PAGES))
             # encrypted: who may connect to a scheduler may run code
             cluster = LocalCluster(
-                n_workers=workers,
+                n_workers=min(workers, frames),
                 threads_per_worker=1,
                 processes=True,
                 host="127.0.0.1",

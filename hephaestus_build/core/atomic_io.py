@@ -121,7 +121,14 @@ def write_atomic(path: Path, content: bytes | memoryview, *, durable: bool = Fal
         Complete content of the file.
     durable : bool
         Whether to flush the content to the disk before the rename.
+
+    Raises
+    ------
+    OSError
+        If the disk refuses, or `path` is a device, a pipe or such a link as ``/dev/stdout``, which a rename
+        would replace for everybody.
     """
+    require_replaceable(path)
     make_folder(path.parent)
     sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
@@ -134,6 +141,20 @@ def write_atomic(path: Path, content: bytes | memoryview, *, durable: bool = Fal
     except BaseException:
         sibling.unlink(missing_ok=True)
         raise
+
+
+def require_replaceable(path: Path) -> None:
+    """Raise OSError if `path` is what no file may replace: a device, a pipe, a socket, or a link to one."""
+    try:
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode) and path.readlink().parts[:2] == ("/", "proc"):  # an open file of the process
+            mode = stat.S_IFCHR
+        elif stat.S_ISLNK(mode):
+            mode = path.stat().st_mode
+    except OSError:  # none yet, or what the rename says
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.ELOOP, f"it is {describe_file_type(mode)}, not a file", str(path))
 
 
 def encode_json(value: Any, *, order: Literal["deterministic"] | None = None) -> bytes:

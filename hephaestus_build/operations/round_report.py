@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
+from hephaestus_build.core.atomic_io import require_replaceable
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import Settings
@@ -34,10 +36,8 @@ class RoundReporter:
 
     def __init__(self, frames: Sequence[Frame], settings: Settings) -> None:
         self._frames, self._settings, self._metrics = frames, settings, settings.metrics_file
-        if (file := self._metrics) is not None and (file.is_dir() or not file.parent.is_dir()):
-            raise UsageError(
-                f"{file} is no file in an existing folder; name another by --metrics or metrics_file"
-            )
+        if (file := self._metrics) is not None:
+            _require_file_in_folder(file)
         self.begin()
 
     def begin(self) -> None:
@@ -80,3 +80,16 @@ class RoundReporter:
                 yield f"--metrics {self._metrics} cannot be written ({reason}); check its disk"
         if facts.is_good and (fault := send_heartbeat(self._settings)):
             yield fault
+
+
+def _require_file_in_folder(file: Path) -> None:
+    """Raise UsageError if no file of that name can be replaced again and again."""
+    try:
+        require_replaceable(file)
+        usable = not file.is_dir() and file.parent.is_dir()
+    except OSError:
+        usable = False
+    if not usable:
+        raise UsageError(
+            f"{file} is no file in an existing folder; name another by --metrics or metrics_file"
+        )

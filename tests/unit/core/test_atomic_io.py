@@ -1,4 +1,4 @@
-"""Tests of folders that others remove while they are made."""
+"""Tests of files that are written at once, and of folders that others remove while they are made."""
 
 import errno
 import os
@@ -42,3 +42,32 @@ def test_a_file_at_the_name_of_a_folder_is_an_error(tmp_path):
     with pytest.raises(NotADirectoryError):
         make_folder(tmp_path / "frame" / "below")
     assert (tmp_path / "frame").read_bytes() == b""
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path, link):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    target = tmp_path / "link" if link else pipe
+    if link:
+        target.symlink_to(pipe)
+    with pytest.raises(OSError, match="it is a pipe, not a file"):
+        write_atomic(target, b"content")
+    assert pipe.is_fifo()
+    assert target.is_symlink() == link
+
+
+def test_a_link_to_an_open_file_such_as_standard_output_is_not_replaced(tmp_path):
+    output = tmp_path / "stdout"
+    output.symlink_to("/proc/self/fd/1")
+    with pytest.raises(OSError, match="not a file"):
+        write_atomic(output, b"content")
+    assert output.is_symlink()
+
+
+def test_a_link_to_a_file_is_replaced(tmp_path):
+    (tmp_path / "file").write_bytes(b"other")
+    (tmp_path / "link").symlink_to("file")
+    write_atomic(tmp_path / "link", b"content")
+    assert (tmp_path / "file").read_bytes() == b"other"
+    assert (tmp_path / "link").read_bytes() == b"content"
