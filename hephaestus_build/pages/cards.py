@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import date
 
+from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.pages.markup import Markup, join, tag
 from hephaestus_build.pages.page_data import FramePage
@@ -19,6 +20,12 @@ def list_volcanoes(page: FramePage, most: int) -> str:
     names = [one.name for one in page.volcanoes]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def build_command(page: FramePage) -> str:
+    """Return the command that builds the frame; its id alone means a real one where it is no simulated id."""
+    apart = page.simulated and not Frame(page.frame).is_simulated
+    return f"hephaestus build {page.frame}{' --simulated' if apart else ''}"
 
 
 def day_text(iso: str) -> str:
@@ -163,7 +170,7 @@ def _owed_card(page: FramePage) -> Markup:
     return _card(
         "Owed, and why",
         _table(("product", "outcome", "why"), rows),
-        tag("p", more, tag("code", f"hephaestus build {page.frame}"), " asks for them again.", class_="note"),
+        tag("p", more, tag("code", build_command(page)), " asks for them again.", class_="note"),
     )
 
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import msgspec
 
+from hephaestus_build.core.bounds import wrap_longitude
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.volcanoes import load_simulated_volcanoes
 from hephaestus_build.pages.assets import read_asset
 from hephaestus_build.pages.cards import (
+    build_command,
     day_text,
     list_volcanoes,
     moment_text,
@@ -151,7 +153,7 @@ def _region(page: FramePage, bounds: tuple[float, float, float, float]) -> Marku
 def _globe(bounds: tuple[float, float, float, float]) -> Markup:
     paths = draw_globe(bounds)
     west, south, east, north = bounds
-    place = f"{_degrees((south + north) / 2, 'NS')} {_degrees((west + east) / 2, 'EW')}"
+    place = f"{_degrees((south + north) / 2, 'NS')} {_degrees(wrap_longitude((west + east) / 2), 'EW')}"
     reach = RADIUS + 2
     drawing = tag(
         "svg",
@@ -174,11 +176,10 @@ def _viewer(page: FramePage, full: str) -> Markup:
     pictures = page.pictures
     if pictures is None:
         words = "No interferogram is stored yet, so there are no pictures."
-        todo = f"hephaestus build {page.frame}"
+        todo = tag("code", build_command(page))
         return tag(
-            "section", tag("h2", "No pictures"), tag("p", words, " ", tag("code", todo), " fetches them."),
-            class_="viewer",
-        )  # fmt: skip
+            "section", tag("h2", "No pictures"), tag("p", words, " ", todo, " fetches them."), class_="viewer"
+        )
     shown = next(pair for pair in page.pairs if pair.name == page.shown)
     names = list(pictures.pairs)
     predicted = any(one.probability for one in pictures.pairs.values())

@@ -29,12 +29,18 @@ function dayText(iso) {
 }
 
 const dayNumber = (iso) => Date.parse(`${iso}T00:00:00Z`) / 86400000;
-const signed = (value, digits) => `${value < 0 ? "\u2212" : ""}${Math.abs(value).toFixed(digits)}`;
+
+/** Return a number with so many digits; what rounds to zero has no sign. */
+function signed(value, digits) {
+  const text = Math.abs(value).toFixed(digits);
+  return value < 0 && Number(text) ? `\u2212${text}` : text;
+}
 
 /** Return a place for people. */
 function placeText(latitude, longitude) {
+  const east = longitude - 360 * Math.floor((longitude + 180) / 360);
   const north = `${Math.abs(latitude).toFixed(3)}\u00b0 ${latitude < 0 ? "S" : "N"}`;
-  return `${north}, ${Math.abs(longitude).toFixed(3)}\u00b0 ${longitude < 0 ? "W" : "E"}`;
+  return `${north}, ${Math.abs(east).toFixed(3)}\u00b0 ${east < 0 ? "W" : "E"}`;
 }
 
 function sizeText(bytes) {

@@ -182,7 +182,7 @@ function drawPanels() {
 
 const volcanoPlaces = grid ? data.volcanoes.map((one) => ({
   name: one.name,
-  x: (one.longitude - grid.west) / (grid.width * grid.dx),
+  x: ((((one.longitude - grid.west) % 360) + 360) % 360) / (grid.width * grid.dx), // also across 180 degrees
   y: (grid.north - one.latitude) / (grid.height * grid.dy),
 })).filter(({x, y}) => x >= 0 && x <= 1 && y >= 0 && y <= 1) : [];
 

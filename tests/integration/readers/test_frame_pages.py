@@ -20,7 +20,7 @@ from hephaestus_build.core.frames import Pair
 from hephaestus_build.pages.colour_maps import byte_palette
 from hephaestus_build.pages.frame_page import make_frame_page
 from hephaestus_build.pages.frame_record import read_frame_record
-from hephaestus_build.pages.page_data import FramePage, OwedProduct, PagePair, PageProduct
+from hephaestus_build.pages.page_data import FramePage, OwedProduct, PagePair, PageProduct, PageVolcano
 from hephaestus_build.pages.pictures import Picture, encode_codes, to_base64
 from hephaestus_build.pages.render import render_frame_page
 
@@ -318,6 +318,17 @@ def test_nothing_is_wider_than_a_phone(file, opened, width, scheme):
     assert right <= width
     assert page.locator("#slider").bounding_box()["width"] > 100
     assert len(outside(heard)) == 1
+
+
+def test_a_frame_across_180_degrees_has_its_volcanoes_and_their_places(made, opened, tmp_path):
+    grid = replace(made.pictures.grid, west=179.9)
+    volcano = PageVolcano("Across", grid.north - grid.height * grid.dy / 2, -179.9, 1000)
+    moved = replace(made, pictures=replace(made.pictures, grid=grid), volcanoes=(volcano,))
+    page, _ = opened(written(moved, tmp_path).as_uri())
+    [place] = page.evaluate("volcanoPlaces")
+    assert place["x"] == pytest.approx(0.2 / (grid.width * grid.dx))
+    assert page.locator("#series-what").inner_text().split(":")[0].endswith(" W")
+    assert page.evaluate("placeText(0, 179.5)").endswith("179.500\u00b0 E")
 
 
 def test_a_models_probability_stands_beside_the_phase_and_over_it(made, opened, tmp_path):

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -211,6 +212,28 @@ def test_texts_of_strangers_are_text() -> None:
     data = json.loads(elements.scripts[0])
     assert data["pairs"][0]["caption"] == HOSTILE
     assert data["owed"][0]["reason"] == HOSTILE
+
+
+def test_words_fit_one_thing_and_commands_the_kind_of_data() -> None:
+    page = FramePage(
+        frame="124D_04854_171313",
+        simulated=True,
+        facts={"track": 124, "direction": "descending"},
+        written="2026-01-02T00:00:00Z",
+        version="1",
+        newest="2026-01-01",
+        generation=1,
+        preliminary=1,
+        bounds=(179.0, 40.0, 182.0, 41.0),
+        owed=(OwedProduct("dem", "a product", "unreachable", "HTTP 503"),),
+    )
+    text = render_frame_page(page)
+    assert "1 day before this was written" in text
+    assert "1 date preliminary" in text
+    assert text.count("hephaestus build 124D_04854_171313 --simulated") == 2
+    assert "179.5° W" in text
+    assert "179.5° W" not in (real := render_frame_page(replace(page, simulated=False, bounds=None)))
+    assert "--simulated" not in real
 
 
 def test_a_page_names_nothing_that_a_browser_would_fetch() -> None:
