@@ -115,7 +115,7 @@ def render_pair_cards(page: FramePage) -> Markup:
                 Markup('<svg id="series" role="img" aria-label="Wrapped phase over time"></svg>'),
                 class_="chart",
             ),
-            tag("p", chooser),
+            tag("p", chooser, class_="chooser"),
             tag(
                 "p",
                 "Wrapped phase of the pairs of one primary date: known up to whole turns of 2.8 cm, so it is "

@@ -92,7 +92,7 @@ class CubeStore {
     if (error.kind === "overtaken") return error;
     if (await this.changed()) return new CubeProblem(OVERTAKEN, "overtaken");
     if (error.kind === "stated") return error;
-    return new CubeProblem(`${error.message} The cube is damaged, or was not copied whole: \`hephaestus verify\` names what is wrong.`);
+    return new CubeProblem(`${error.message.replace(/[.]?$/, ".")} The cube is damaged, or was not copied whole: \`hephaestus verify\` names what is wrong.`);
   }
 
   async changed() {

@@ -134,6 +134,7 @@ def test_files_of_others_are_neither_replaced_nor_removed(write, tmp_path):
     (site / "CNAME").write_text("mine")
     page = (site / PAGE).read_text(encoding="utf-8")
     (site / PAGE).write_text(page + "<!-- a note of mine -->", encoding="utf-8")
+    assert "move it away" in write().failed[FRAME.id]  # though nothing of the frame has changed
     gone = write("201D_02400_131313")
     assert gone.foreign == (PAGE,)
     assert (site / PAGE).read_text(encoding="utf-8").endswith("mine -->")
