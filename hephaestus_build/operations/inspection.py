@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from hephaestus_build.core.accepted_absences import AcceptedAbsences
 from hephaestus_build.core.errors import HephaestusError
@@ -192,7 +193,7 @@ def summarize_cube(path: str | Path, accept: AcceptedAbsences | None = None) -> 
             "source": sanitize_text(attributes.get("era5_source", "")),
             "final": expver["0001"],
             "preliminary": expver["0005"],
-            "missing": expver[""],
+            "missing": count_dates_without_era5(cube),
         },
         optional_variables=_texts(attributes.get("optional_variables")),
         bytes=sum(parts.values()),
@@ -225,6 +226,17 @@ def _count_pairs(tables: dict[str, np.ndarray]) -> dict[str, int]:
             if code > 1
         },
     }
+
+
+def count_dates_without_era5(cube: xr.Dataset) -> int:
+    """Return the number of dates of stored interferograms whose ERA5 is missing; no others need it."""
+    stored = cube["valid_date_pair"].values
+    days = {
+        *cube["primary_date"].values[stored.any(axis=1)].tolist(),
+        *cube["secondary_date"].values[stored.any(axis=0)].tolist(),
+    }
+    versions = zip(cube["epoch"].values.tolist(), cube["era5_expver"].values.tolist(), strict=True)
+    return sum(not version and day in days for day, version in versions)
 
 
 def _read_missing(

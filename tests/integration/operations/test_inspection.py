@@ -15,8 +15,9 @@ from hephaestus_build.cli.inspect import find_cube, inspect
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.core.settings import Settings
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.validation.schema_conformance import check_schema
-from hephaestus_build.operations.inspection import summarize_cube
+from hephaestus_build.operations.inspection import count_dates_without_era5, summarize_cube
 from toy_cube import ABSENT, FRAME, OWED, PAIRS, grid, toy_cube
 
 
@@ -240,8 +241,16 @@ def test_a_summary_says_what_is_in_the_cube(cube):
     assert summary.bounds == pytest.approx(grid().bounds)
     assert summary.pixel_m == pytest.approx((104.5, 111.2), abs=0.1)
     assert (summary.first, summary.last) == ("2019-01-01", "2019-02-18")
-    assert summary.atmosphere == {"source": "arco", "final": 4, "preliminary": 0, "missing": 1}
+    assert summary.atmosphere == {"source": "arco", "final": 4, "preliminary": 0, "missing": 0}
     json.dumps(summary.to_json())
+
+
+def test_era5_is_missing_at_dates_of_stored_pairs_alone(cube):
+    opened = open_pinned_cube(cube, chunks=None).load()
+    assert opened.era5_expver.values.tolist().count("") == 1  # the date of a pair that is owed
+    assert count_dates_without_era5(opened) == 0
+    opened.era5_expver.values[:] = ""
+    assert count_dates_without_era5(opened) == 4
 
 
 def test_a_file_with_two_names_is_counted_once(cube):
