@@ -54,7 +54,7 @@ def build_cube(
         Source of the atmosphere; ``auto`` leaves it to the settings, by default the CDS where a key is
         configured, else ARCO.
     variables : str or sequence of str, optional
-        Optional variables that the cube shall have besides those that it has, such as ``unwrapped_phase``;
+        Optional variables to add to those that the cube has, such as ``unwrapped_phase``;
         ``"none"`` takes them all away. By default those of the settings.
     data_dir : str or path, optional
         Folder of cubes, cache and results; by default that of the settings.

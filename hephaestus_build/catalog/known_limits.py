@@ -72,7 +72,7 @@ def describe_mask_position(findings: DatasetFindings) -> str:
 def describe_defects(findings: DatasetFindings) -> list[str]:
     """Return a sentence for each kind of defect of the annotations."""
     if not findings.annotations:
-        return ["The files of the annotations were not at hand when this catalogue was written."]
+        return ["The files of the annotations were not available when this catalogue was written."]
     total = sum(item.count for item in findings.defects)
     return [
         f"{count_of(total, 'defect')} in {count_of(findings.annotations, 'annotation')}",

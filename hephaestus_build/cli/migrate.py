@@ -33,13 +33,13 @@ def migrate(
 ) -> None:
     """Bring cubes of earlier versions over to this one. Nothing is downloaded.
 
-    Descriptions that another version has worded are written anew.
+    Descriptions that another version has worded are rewritten.
     Simulated cubes among the real ones are moved to <data>/simulated. Cubes of an earlier schema are written
-    anew, first their metadata, then their images; the earlier generation stays until `hephaestus gc`.
+    again, first their metadata, then their images; the earlier generation stays until `hephaestus gc`.
 
     Without frames, all that need it (`hephaestus status` names them), and the cubes and results of the
-    simulated benchmark. What was cut off goes on where it stopped. Whoever has such a cube open should open
-    it again afterwards.
+    simulated benchmark. What was cut off goes on where it stopped. A program that has such a cube
+    open must open it again afterwards.
     """
     settings = load_settings(data_dir=data_dir)
     chosen = list(dict.fromkeys(map(frame_named, frames))) if frames else None

@@ -232,7 +232,7 @@ class _ClusterBuild:
                 yield run
 
     def _settle(self, frame: PendingFrame) -> BuildRun | None:
-        """Return the run of a frame whose task has ended; None if it shall be submitted again."""
+        """Return the run of a frame whose task has ended; None if it is to be submitted again."""
         future = frame.future
         assert future is not None
         if future.status in ("cancelled", "lost"):

@@ -31,7 +31,7 @@ class EventSender:
     build, frame : str
         Name of the caller's build, and id of the frame.
     check_stop : callable
-        Called at each event of the build; raises if it shall stop.
+        Called at each event of the build; raises to stop it.
     """
 
     def __init__(self, worker: Any, build: str, frame: str, check_stop: Callable[[], None]) -> None:

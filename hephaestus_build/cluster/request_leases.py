@@ -25,7 +25,7 @@ from hephaestus_build.download.request_pace import RATE_WINDOW, spacing_of
 if TYPE_CHECKING:
     from distributed import Semaphore
 
-# Seconds of one question for a lease, between which a worker looks whether it shall stop.
+# Seconds of one question for a lease, between which a worker looks whether it is to stop.
 _QUESTION_SECONDS = 2.0
 _PAUSE = 0.2
 
@@ -92,7 +92,7 @@ class LeaseBook:
         return self._find(f"hephaestus-build: per second, {archive}", turns, "requests_per_second"), seconds
 
     def forget(self, semaphore: Semaphore) -> None:
-        """Ask for the semaphore of this name anew: another build has made it again."""
+        """Ask for the semaphore of this name again: another build has replaced it."""
         with self._lock:
             self._known.pop(semaphore.name, None)
 
@@ -129,7 +129,7 @@ class ClusterPace:
     worker : object
         The worker, of Dask.
     check_stop : callable
-        Called before each question to the scheduler; raises if no request shall be made any more.
+        Called before each question to the scheduler; raises if no more requests are to be made.
     """
 
     def __init__(self, worker: Any, check_stop: Callable[[], None]) -> None:

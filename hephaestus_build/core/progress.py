@@ -33,7 +33,7 @@ class ProgressListener(Protocol):
     """Protocol of objects that receive progress events."""
 
     def stage(self, name: str, total: int) -> None:
-        """Report the start of the stage `name`, which has `total` steps; one that had begun begins anew."""
+        """Report the start of the stage `name`, which has `total` steps; one that had begun starts over."""
 
     def advance(self, name: str, steps: int = 1) -> None:
         """Report that further steps of the stage `name` are done."""
@@ -101,7 +101,7 @@ class ProgressLines:
         self._stages: dict[str, _StageProgress] = {}
 
     def stage(self, name: str, total: int) -> None:
-        """Add a stage; one of the same name begins anew."""
+        """Add a stage; one of the same name starts over."""
         with self._lock:
             self._stages.pop(name, None)
             if total:

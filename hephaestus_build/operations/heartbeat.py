@@ -23,7 +23,7 @@ _TIMEOUT = 10.0
 def send_heartbeat(settings: Settings) -> str:
     """Ask for the address of the setting ``heartbeat_url``, if there is one.
 
-    The address is a secret, since whoever knows it can send the sign of life: only its host is ever shown.
+    The address is a secret, since anyone who knows it can send the heartbeat: only its host is ever shown.
     Redirects are not followed, and the body of the answer is not read.
 
     Returns

@@ -20,7 +20,7 @@ def republish(
     contents: CubeInventory,
     granules: Mapping[str, Granule] = MappingProxyType({}),
 ) -> None:
-    """Publish the content of a generation once more, with metadata and tables written anew.
+    """Publish the content of a generation once more, with rewritten metadata and tables.
 
     Parameters
     ----------

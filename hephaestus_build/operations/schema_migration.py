@@ -83,7 +83,7 @@ class SchemaMigration:
     earlier : str
         Schema of the generation before; that of this version if only its descriptions were another's.
     re_encoded : int
-        Number of granules whose images were encoded anew.
+        Number of granules whose images were encoded again.
     left_out : tuple of str
         Keys of granules with damaged images. The next build makes them again from their products.
     """

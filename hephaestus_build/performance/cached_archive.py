@@ -122,12 +122,12 @@ class CachedArchive:
             line = server.stdout.readline()
             if not line:
                 raise RuntimeError("the simulated archive could not be served")
-            # outlining the deformation anew would take the server longer than a build takes
+            # outlining the deformation again would take the server longer than a build takes
             yield {**json.loads(line), "HEPHAESTUS_ANNOTATIONS": str(self.annotations)}
 
 
 def _serve(world: CachedArchive) -> None:
-    """Serve until standard input ends: whoever started this process has gone then."""
+    """Serve until standard input ends, as it does with the process that started this one."""
     archive = world.open_archive()
     with ArchiveServer(archive) as server:
         scene = archive.world.scene(BENCHMARK_FRAME)

@@ -58,7 +58,7 @@ def optional_keys(build: Build, coming: Iterable[Pair] = ()) -> list[GranuleKey]
 
 
 def merge_optional_variables(asked: tuple[str, ...], present: set[str]) -> tuple[str, ...]:
-    """Return the optional variables that a cube shall have.
+    """Return the optional variables that a cube is to have.
 
     Parameters
     ----------

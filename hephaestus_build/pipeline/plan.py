@@ -46,7 +46,7 @@ class BuildRequest:
     limit : int or None
         Take no more than this many pairs, the earliest first.
     variables : tuple of str
-        Optional variables that the cube shall have besides those that it has; ``("none",)`` for none at all.
+        Optional variables to add to those that the cube has; ``("none",)`` for none at all.
     """
 
     frame: Frame

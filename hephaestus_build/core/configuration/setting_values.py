@@ -16,7 +16,7 @@ from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.registry import OPTIONAL_VARIABLES, load_schema, near_variables
 
 CENTER_TIME_EXAMPLE = '{124D_04854_171313: "5:03:37.6"}'
-#: In place of names: the cube shall have no optional variable.
+#: In place of names: the cube is to have no optional variable.
 NO_OPTIONAL_VARIABLES = "none"
 _SHARE = re.compile(r"([0-9]{1,6})(?:/([0-9]{1,6}))?", re.ASCII)
 

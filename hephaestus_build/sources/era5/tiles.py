@@ -2,7 +2,7 @@
 
 The CDS packs a field with 16 bits over the range of the values in the area that is asked for. So a frame's
 values depend on the area of the request, and on nothing else of it. A tile depends on the place of the frame
-alone: whichever frames share it, and whoever asks for it first, the values of each are the same.
+alone: the values of each are the same whichever frames share it and whichever is built first.
 """
 
 from __future__ import annotations
