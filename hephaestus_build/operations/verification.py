@@ -21,7 +21,7 @@ from hephaestus_build.cube.validation.record_consistency import UNREPAIRABLE, ch
 from hephaestus_build.cube.validation.schema_conformance import check_schema
 from hephaestus_build.cube.validation.wording import describe_wording, has_other_wording
 
-#: What helps: ``repair`` rebuilds the damaged objects, ``migrate`` writes the cube again in the schema of this
+#: What helps: ``repair`` rebuilds the damaged objects, ``migrate`` rewrites the cube in the schema of this
 #: version, ``upgrade`` installs a version that knows its schema, ``rebuild`` removes the generation and
 #: builds the frame again.
 Remedy = Literal["repair", "migrate", "upgrade", "rebuild"]

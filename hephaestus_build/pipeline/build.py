@@ -17,10 +17,10 @@ from hephaestus_build.cube.granules import Granule
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.migration import require_migrated
 from hephaestus_build.pipeline.atmosphere_stage import epoch_keys
+from hephaestus_build.pipeline.inquiry import ask_listing
 from hephaestus_build.pipeline.kept.last_look import keep_look, look_after_build
 from hephaestus_build.pipeline.plan import BuildPlan, BuildRequest
 from hephaestus_build.pipeline.prepare import (
-    ask_listing,
     make_plan,
     open_build,
     prepare_build,

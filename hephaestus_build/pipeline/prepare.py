@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import UTC, date, datetime
-
-import msgspec
 
 from hephaestus_build.core.configuration.setting_values import NO_OPTIONAL_VARIABLES
 from hephaestus_build.core.era5_grid import era5_area_around
@@ -16,7 +14,6 @@ from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.filesystem.manners import probe_filesystem
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.core.plain_files import is_real_folder
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.core.settings import Settings
@@ -28,21 +25,15 @@ from hephaestus_build.cube.granules import (
     OptionalGranule,
 )
 from hephaestus_build.cube.inventory import CubeInventory
-from hephaestus_build.cube.schema_versions import describe_other_schema
 from hephaestus_build.cube.storage.adoption import adopt_copy
-from hephaestus_build.cube.storage.generations import FrameStore, Generation
+from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.download.request_pace import RequestLimits
 from hephaestus_build.pipeline.context import BuildContext
 from hephaestus_build.pipeline.frame_cost import TYPICAL_ERA5_AREA, expected_era5_area
 from hephaestus_build.pipeline.frame_grid import recorded_grid
 from hephaestus_build.pipeline.global_attributes import complete_metadata
+from hephaestus_build.pipeline.inquiry import Inquiry, ask_listing
 from hephaestus_build.pipeline.interferogram_stage import select_all_pairs
-from hephaestus_build.pipeline.kept.last_look import (
-    fingerprint_listing,
-    fingerprint_question,
-    keep_look,
-    read_last_look,
-)
 from hephaestus_build.pipeline.ledger import Ledger
 from hephaestus_build.pipeline.missing_products import find_missing_products
 from hephaestus_build.pipeline.optional_stage import optional_keys
@@ -53,18 +44,15 @@ from hephaestus_build.pipeline.plan import (
     drop_withdrawn_pairs,
     select_pairs,
 )
-from hephaestus_build.pipeline.result import BuildResult, result_of_inventory
 from hephaestus_build.pipeline.stage import Build
 from hephaestus_build.pipeline.stages import ATMOSPHERE, INTERFEROGRAMS, OPTIONAL
 from hephaestus_build.pipeline.upstream_changes import (
-    UpstreamState,
     find_era5_form,
     make_era5_hash_lookup,
     make_history_lookup,
     read_upstream_state,
 )
 from hephaestus_build.sources.annotations.archive import find_annotations
-from hephaestus_build.sources.annotations.record import Annotation
 from hephaestus_build.sources.era5.requests import Era5Cost
 from hephaestus_build.sources.era5.selection import Era5Source, choose_era5_source
 from hephaestus_build.sources.interferograms import FrameMetadata, InterferogramSource, ProductHistory
@@ -119,55 +107,6 @@ def open_build(inquiry: Inquiry, listener: ProgressListener | None = None) -> Bu
     return Build(context, open_ledger(context))
 
 
-@dataclass(frozen=True)
-class Inquiry:
-    """What is known of a frame once its listing has been read, with one request.
-
-    Attributes
-    ----------
-    request, settings, store, annotations, previous, inventory, upstream, modified
-        As in :class:`~hephaestus_build.pipeline.context.BuildContext`.
-    source : InterferogramSource
-        The source that gave the listing.
-    """
-
-    request: BuildRequest
-    settings: Settings
-    store: FrameStore
-    annotations: Mapping[Pair, Annotation]
-    previous: Generation | None
-    inventory: CubeInventory | None
-    upstream: UpstreamState
-    source: InterferogramSource
-    modified: Mapping[Pair, str | None]
-
-    def unchanged_result(self) -> BuildResult | None:
-        """Return the result of a build that has nothing to do, as the listing tells; None where it may have.
-
-        That is so if the last build of the same request left nothing to ask for, and the listing and the
-        published generation are those of then.
-        """
-        look = read_last_look(self.store)
-        if look is None or not look.settled or self.inventory is None or self.previous is None:
-            return None
-        asked = fingerprint_question(self.request, self.settings, self.annotations)
-        same = (
-            (look.asked, look.listing, look.generation)
-            == (asked, fingerprint_listing(self.modified), self.previous.number)
-            and not self.upstream.changed
-            and not is_real_folder(self.store.staging.folder)
-        )
-        if not same:
-            return None
-        reached = look.reached or look.at  # an earlier version did not keep it
-        newest = max((pair.secondary for pair in self.modified), default=None)
-        look = msgspec.structs.replace(look, at=datetime.now(UTC), reached=reached, newest=newest)
-        keep_look(self.store, look)
-        return result_of_inventory(
-            self.store, self.previous.number, self.inventory, self.modified, choose_era5_source(self.settings)
-        )
-
-
 def prepare_context(
     request: BuildRequest,
     settings: Settings,
@@ -191,35 +130,6 @@ def prepare_context(
     return _complete_context(
         ask_listing(request, settings, store, contents=contents, afresh=afresh), listener
     )
-
-
-def ask_listing(
-    request: BuildRequest,
-    settings: Settings,
-    store: FrameStore,
-    *,
-    contents: CubeInventory | None = None,
-    afresh: bool = False,
-) -> Inquiry:
-    """Ask the archive for the listing of a frame, and for nothing else; see :func:`prepare_context`."""
-    frame = request.frame
-    settings = settings.for_frame(frame)
-    settings.check_frame_available(frame)
-    annotations = find_annotations(settings, frame, needed=request.pairs != "all").for_frame(frame)
-    if request.pairs == "annotated" and not annotations:
-        raise HephaestusError(
-            f"{frame}: no pair of this frame is annotated; build all its pairs with --pairs all"
-        )
-    previous = None if afresh else store.published_generation()
-    if contents is None and previous is not None:
-        contents = previous.read_inventory()
-    if contents is not None:
-        require_current_schema(frame, contents)
-    upstream = read_upstream_state(store)
-    history = ProductHistory(make_history_lookup(contents.granules if contents else {}, upstream))
-    source = open_interferogram_source(settings, frame, history)
-    modified = {item.pair: item.modified for item in source.listing(frame).pairs}
-    return Inquiry(request, settings, store, annotations, previous, contents, upstream, source, modified)
 
 
 def _complete_context(inquiry: Inquiry, listener: ProgressListener | None) -> BuildContext:
@@ -345,21 +255,6 @@ def recorded_listing(contents: CubeInventory) -> dict[Pair, str | None]:
         ):
             listed.setdefault(granule.pair, granule.modified)
     return listed
-
-
-def require_current_schema(frame: Frame, contents: CubeInventory) -> None:
-    """Check that a published cube has the schema of this version, so that it can be extended or repaired.
-
-    Raises
-    ------
-    HephaestusError
-        If it was written with another schema.
-    """
-    if contents.is_outdated:
-        raise HephaestusError(
-            f"{frame}: {describe_other_schema(str(frame), contents.schema_version)}, then run the same "
-            f"command again"
-        )
 
 
 def open_ledger(

@@ -33,6 +33,7 @@ from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.migration import require_migrated
 from hephaestus_build.pipeline.context import BuildContext
 from hephaestus_build.pipeline.global_attributes import complete_metadata
+from hephaestus_build.pipeline.inquiry import require_current_schema
 from hephaestus_build.pipeline.nothing_built import NothingBuiltError, summarize_reasons
 from hephaestus_build.pipeline.plan import BuildRequest, PairSelection
 from hephaestus_build.pipeline.prepare import (
@@ -40,7 +41,6 @@ from hephaestus_build.pipeline.prepare import (
     prepare_context,
     prepare_folder,
     recorded_listing,
-    require_current_schema,
 )
 from hephaestus_build.pipeline.publish import publish
 from hephaestus_build.pipeline.result import BuildResult
