@@ -16,7 +16,7 @@ from hephaestus_build.cli.options import (
     SimulatedOption,
     list_named_frames,
 )
-from hephaestus_build.cli.targets import select_frames_of_kind
+from hephaestus_build.cli.targets import no_cubes_error, select_frames_of_kind
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.extras import install_hint
 from hephaestus_build.core.plain_text import count_of
@@ -61,9 +61,7 @@ def catalog(
     named = list_named_frames(frames, settings, listed=frames_file)
     chosen, home = select_frames_of_kind(None if named is None else [frame.id for frame in named], settings)
     if not chosen:
-        raise HephaestusError(
-            f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one"
-        )
+        raise no_cubes_error(settings.cubes_dir)
     if len({home.for_frame(frame).is_simulated for frame in chosen}) == 2:
         raise UsageError("a catalogue is of real cubes or of simulated ones: name frames of one kind")
     with show_progress() as listener:

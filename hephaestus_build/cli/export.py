@@ -14,13 +14,14 @@ from hephaestus_build.cli.console import load_command_settings, out, print_json,
 from hephaestus_build.cli.degrees import parse_degrees
 from hephaestus_build.cli.options import DATE_FORMATS, JSON_OPTION, DataDirOption, SimulatedOption
 from hephaestus_build.cli.shard_selection import select_shard_samples
-from hephaestus_build.core.errors import HephaestusError, UsageError, wrap_unexpected_errors
+from hephaestus_build.cli.targets import require_cubes
+from hephaestus_build.core.errors import UsageError, wrap_unexpected_errors
 from hephaestus_build.core.frame_search import check_bounds
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import show_progress
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.cube.discovery import find_cube, select_cubes
+from hephaestus_build.cube.discovery import find_cube
 from hephaestus_build.export.geotiff import ExportResult, export_geotiff
 from hephaestus_build.export.licsbas import LICSBAS_VARIABLES, export_licsbas
 from hephaestus_build.export.mintpy import export_mintpy
@@ -270,15 +271,7 @@ def _export_webdataset(
     series: bool,
     as_json: bool,
 ) -> None:
-    if not cubes:
-        taken = select_cubes(settings)
-        cubes = taken.stores
-        if taken.notice:
-            print_notice(taken.notice)
-    if not cubes:
-        raise HephaestusError(
-            f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one"
-        )
+    cubes = cubes or require_cubes(settings).stores
     if wanted and len(cubes) != 1:
         raise UsageError("--pair is of one cube: name it")
     samples, recorded = select_shard_samples(cubes, wanted, split, part, series=series)

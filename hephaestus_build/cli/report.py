@@ -12,12 +12,13 @@ import typer
 
 from hephaestus_build.cli.console import load_command_settings, out, print_json, print_notice
 from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, SimulatedOption
+from hephaestus_build.cli.targets import require_cubes
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError, wrap_unexpected_errors
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.plain_text import count_of, format_bytes
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.cube.discovery import find_cube, select_cubes, settings_for_cube
+from hephaestus_build.cube.discovery import find_cube, settings_for_cube
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.report.quicklook import parse_pair_argument, write_quicklook
 
@@ -94,9 +95,9 @@ def report(
     if newest is not None and not html:
         raise UsageError("--newest is of a page: add --html")
     if html:
-        _write_pages(targets or _all_cubes(settings), settings, folder, newest, pair, as_json)
+        _write_pages(targets or require_cubes(settings).stores, settings, folder, newest, pair, as_json)
         return
-    cubes = [find_cube(target, settings) for target in targets or []] or _all_cubes(settings)
+    cubes = [find_cube(target, settings) for target in targets or []] or require_cubes(settings).stores
     if figure is not ReportFigure.PAIR:
         home = folder or settings_for_cube(cubes[0], settings).data_dir / "quicklooks"
         drawn = _draw_figure(figure, cubes, home, parse_pair_argument(pair))
@@ -133,18 +134,6 @@ def report(
         print_json({"pictures": pictures, "figures": [], "pages": []})
     if failed:
         raise typer.Exit(1)
-
-
-def _all_cubes(settings: Settings) -> list[Path]:
-    """Return all real cubes, or the simulated ones."""
-    taken = select_cubes(settings)
-    if taken.notice:
-        print_notice(taken.notice)
-    if not taken.stores:
-        raise HephaestusError(
-            f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one"
-        )
-    return list(taken.stores)
 
 
 def _write_pages(

@@ -9,8 +9,8 @@ import typer
 
 from hephaestus_build.cli.console import load_command_settings, out, print_json, print_notice
 from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, SimulatedOption
-from hephaestus_build.cli.targets import select_frames_of_kind
-from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.cli.targets import no_cubes_error, select_frames_of_kind
+from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import show_progress
 from hephaestus_build.core.web_address import parse_url_setting
@@ -66,9 +66,7 @@ def site(
     settings = load_command_settings(simulated, data_dir=data_dir)
     chosen, home = select_frames_of_kind(None, settings)
     if not chosen:
-        raise HephaestusError(
-            f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one"
-        )
+        raise no_cubes_error(settings.cubes_dir)
     with show_progress() as listener:
         done = write_site(
             chosen,

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from hephaestus_build.cli.annotations import read_selected_annotations
-from hephaestus_build.cli.console import load_command_settings, print_notice
+from hephaestus_build.cli.console import load_command_settings
+from hephaestus_build.cli.targets import require_cubes
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.cube.discovery import CubeSelection, select_cubes
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.dataset.samples import Sample, samples_from_annotations, samples_from_cube
 from hephaestus_build.dataset.splits import SIMULATED_SOURCE
@@ -50,7 +50,7 @@ def read_selected_samples(
         annotations = read_annotations_of_kind(archive, mixed)
         samples = samples_from_annotations(annotations)
         return samples, {"annotations": annotations.sha256, "absent_pairs": "absent_pairs.json"}
-    taken = _require_cubes(cubes or (), load_command_settings(simulated, data_dir=data_dir), mixed)
+    taken = require_cubes(load_command_settings(simulated, data_dir=data_dir), cubes or (), mixed=mixed)
     samples, source = [], {}
     for path in taken.stores:
         with open_pinned_cube(path, chunks=None) as cube:
@@ -93,13 +93,3 @@ def read_annotations_of_kind(archive: Path | None, mixed: bool) -> Annotations:
             f"{frames[True]}: name an archive of one kind with --archive, or --mixed to take both"
         )
     return annotations
-
-
-def _require_cubes(cubes: Sequence[Path], settings: Settings, mixed: bool) -> CubeSelection:
-    taken = select_cubes(settings, cubes, mixed=mixed)
-    if not taken.stores:
-        where = cubes[0] if cubes else settings.cubes_dir
-        raise HephaestusError(f"there are no cubes in {where}; build one with `hephaestus build FRAME`")
-    if taken.notice:
-        print_notice(taken.notice)
-    return taken

@@ -18,6 +18,7 @@ from hephaestus_build.cli.options import (
     SimulatedOption,
     list_named_frames,
 )
+from hephaestus_build.cli.targets import no_cubes_error
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import count_of
@@ -71,7 +72,7 @@ def status(
         if line := describe_overdue(rows, settings.overdue_days, datetime.now(UTC).date()):
             print_notice(line)
     else:
-        print_notice(f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one")
+        print_notice(str(no_cubes_error(settings.cubes_dir)))
     if named is None and not as_json and (kept := read_frame_list(settings)):
         built = {row.frame for row in rows if row.generation is not None}
         known = {frame.id for frame in kept.frames}

@@ -11,7 +11,13 @@ from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.machine.user_paths import local_path
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.cube.discovery import cubes_dir_for, no_cube_error, only_simulated_notice
+from hephaestus_build.cube.discovery import (
+    CubeSelection,
+    cubes_dir_for,
+    no_cube_error,
+    only_simulated_notice,
+    select_cubes,
+)
 from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.operations.status import frames_with_settings, list_started_frames
 
@@ -55,6 +61,36 @@ def select_frames_of_kind(names: list[str] | None, settings: Settings) -> tuple[
     if not settings.is_simulated:
         print_notice(only_simulated_notice(settings))
     return [frame for frame, _ in found], settings.for_simulated()
+
+
+def require_cubes(settings: Settings, cubes: Sequence[Path] = (), *, mixed: bool = False) -> CubeSelection:
+    """Return the cubes that a user named, else all real ones, else the simulated ones.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where cubes are.
+    cubes : sequence of pathlib.Path
+        Folders of cubes, or cubes.
+    mixed : bool
+        Whether real and simulated ones may be taken together.
+
+    Raises
+    ------
+    HephaestusError
+        If there are none.
+    """
+    taken = select_cubes(settings, cubes, mixed=mixed)
+    if taken.notice:
+        print_notice(taken.notice)
+    if not taken.stores:
+        raise no_cubes_error(cubes[0] if cubes else settings.cubes_dir)
+    return taken
+
+
+def no_cubes_error(folder: Path) -> HephaestusError:
+    """Return the error of a folder without cubes."""
+    return HephaestusError(f"there are no cubes in {folder}; `hephaestus build FRAME` builds one")
 
 
 def select_targets(names: list[str] | None, settings: Settings) -> dict[str, tuple[Frame | Path, Settings]]:
