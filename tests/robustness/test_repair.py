@@ -19,6 +19,7 @@ from archives import (
     rasters,
     settings_for,
 )
+from bit_flips import flip_bit
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.progress import NullListener
@@ -36,15 +37,6 @@ from hephaestus_build.simulation.server import faults
 @pytest.fixture
 def settings(upstream, whole_cube, tmp_path):
     return settings_for(copied(whole_cube, tmp_path / "data"))
-
-
-def flip(path: Path, chance: random.Random) -> None:
-    """Flip one bit of a file in place; all hard links to it are affected."""
-    with path.open("r+b") as stream:
-        content = bytearray(stream.read())
-        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
-        stream.seek(0)
-        stream.write(content)
 
 
 def files_of(generation: Generation) -> list[Path]:
@@ -68,7 +60,7 @@ def flip_and_repair(archive, settings, chance: random.Random, flips: int) -> lis
     current = frame_store_of(settings).published_generation()
     hit = chance.sample(files_of(current), flips)
     for path in hit:
-        flip(path, chance)
+        flip_bit(path, chance)
     found = {damage.path for damage in verify_generation(current)}
     names = []
     for path in hit:
@@ -111,7 +103,7 @@ def test_one_damaged_pair_is_fetched_and_nothing_else(archive, settings):
     current = frame_store_of(settings).published_generation()
     path = current.store / "insar_coherence" / "c.1.2.0.0"
     path = path if path.exists() else next((current.store / "insar_coherence").glob("c.*"))
-    flip(path, random.Random(0))
+    flip_bit(path, random.Random(0))
     (damage,) = verify_generation(current)
     assert damage.variable == "insar_coherence"
     assert damage.unit.startswith("pair/")
@@ -128,7 +120,7 @@ def test_one_damaged_pair_is_fetched_and_nothing_else(archive, settings):
 def test_metadata_is_mended_without_any_network(archive, settings, name):
     current = frame_store_of(settings).published_generation()
     before = objects(settings)
-    flip(current.store / name, random.Random(1))
+    flip_bit(current.store / name, random.Random(1))
     assert verify_generation(current)
     away = settings.model_copy(update={"licsar_url": "http://127.0.0.1:9/", "annotations": None})
     archive.clear_log()
@@ -173,7 +165,7 @@ def test_a_file_that_two_generations_share_is_mended_in_the_published_one(archiv
         for path in sorted((new.store / "insar_difference").glob("c.*"))
         if path.samefile(old.store / path.relative_to(new.store))
     )
-    flip(new.store / name, random.Random(2))
+    flip_bit(new.store / name, random.Random(2))
     assert [damage.path for damage in verify_generation(old)] == [str(name)]
     repair(FRAME, settings)
     mended = frame_store_of(settings).published_generation()
@@ -187,7 +179,7 @@ def test_a_copy_elsewhere_is_verified_where_it_is(settings, tmp_path):
         shutil.copytree(frame_store_of(settings).published_link.resolve(), tmp_path / "elsewhere.zarr")
     )
     assert verify_generation(Generation.from_path(copy)) == []
-    flip(copy / "dem" / "c.0.0", random.Random(3))
+    flip_bit(copy / "dem" / "c.0.0", random.Random(3))
     (damage,) = verify_generation(Generation.from_path(copy))
     assert str(damage).startswith("dem of dem/dem: dem/c.0.0 is damaged")
     with pytest.raises(HephaestusError, match="there is no cube at"):
@@ -197,8 +189,8 @@ def test_a_copy_elsewhere_is_verified_where_it_is(settings, tmp_path):
 def test_what_upstream_has_lost_meanwhile_is_owed_and_the_rest_is_mended(archive, settings):
     current = frame_store_of(settings).published_generation()
     first, second = sorted((current.store / "insar_difference").glob("c.*.0"))[:2]
-    flip(first, random.Random(5))
-    flip(second, random.Random(6))
+    flip_bit(first, random.Random(5))
+    flip_bit(second, random.Random(6))
     units = sorted(damage.unit for damage in verify_generation(current))
     lost = units[0].partition("/")[2]
     archive.faults.add(lost, faults.error_status(404))
@@ -217,7 +209,7 @@ def test_what_upstream_does_not_give_comes_from_the_cache_if_it_is_what_the_cube
 ):
     before = objects(settings)
     current = frame_store_of(settings).published_generation()
-    flip(next((current.store / "insar_coherence").glob("c.*")), random.Random(5))
+    flip_bit(next((current.store / "insar_coherence").glob("c.*")), random.Random(5))
     (damage,) = verify_generation(current)
     pair = damage.unit.partition("/")[2]
     archive.faults.add(pair, fault)
@@ -225,7 +217,7 @@ def test_what_upstream_does_not_give_comes_from_the_cache_if_it_is_what_the_cube
     result = repair(FRAME, settings)
     assert (result.lost, result.rebuilt) == ((), (damage.unit,))
     assert objects(settings) == before
-    flip(frame_store_of(settings).published_generation().store / damage.path, random.Random(5))
+    flip_bit(frame_store_of(settings).published_generation().store / damage.path, random.Random(5))
     product = next(settings.downloads_dir.rglob(f"{pair}.geo.cc.tif"))
     product.write_bytes(bytes(product.stat().st_size))
     assert repair(FRAME, settings).lost == (damage.unit,)
@@ -234,7 +226,7 @@ def test_what_upstream_does_not_give_comes_from_the_cache_if_it_is_what_the_cube
 def damage_one_of_each_kind(generation: Generation) -> set[str]:
     """Damage one granule of each kind, and return their keys."""
     for name in ("insar_difference", "dem", "deformation_mask", "primary_date_surface_pressure", "overview"):
-        flip(next(path for path in sorted((generation.store / name).rglob("c.*"))), random.Random(11))
+        flip_bit(next(path for path in sorted((generation.store / name).rglob("c.*"))), random.Random(11))
     return {damage.unit for damage in verify_generation(generation)}
 
 
@@ -251,7 +243,7 @@ def test_what_the_cache_holds_is_taken_without_asking_anyone(archive, settings):
 
 def test_what_the_archive_has_changed_stays_known_when_the_old_is_restored_from_the_cache(archive, settings):
     current = frame_store_of(settings).published_generation()
-    flip(next((current.store / "insar_difference").glob("c.*")), random.Random(7))
+    flip_bit(next((current.store / "insar_difference").glob("c.*")), random.Random(7))
     (damage,) = verify_generation(current)
     archive.archive.reprocess(FRAME, damage.unit.partition("/")[2])
     assert check_upstream(FRAME, settings, NullListener())
@@ -263,7 +255,7 @@ def test_what_the_archive_has_changed_stays_known_when_the_old_is_restored_from_
 
 def test_what_upstream_has_changed_meanwhile_is_said(archive, settings):
     current = frame_store_of(settings).published_generation()
-    flip(next((current.store / "insar_difference").glob("c.*")), random.Random(7))
+    flip_bit(next((current.store / "insar_difference").glob("c.*")), random.Random(7))
     (damage,) = verify_generation(current)
     archive.archive.reprocess(FRAME, damage.unit.partition("/")[2])
     shutil.rmtree(settings.downloads_dir / "licsar")
@@ -273,7 +265,9 @@ def test_what_upstream_has_changed_meanwhile_is_said(archive, settings):
 
 def test_a_killed_repairs_work_that_a_build_has_passed_is_not_used(archive, settings):
     frame_store = frame_store_of(settings)
-    flip(next((frame_store.published_generation().store / "insar_difference").glob("c.*")), random.Random(7))
+    flip_bit(
+        next((frame_store.published_generation().store / "insar_difference").glob("c.*")), random.Random(7)
+    )
     (damage,) = verify_generation(frame_store.published_generation())
 
     from hephaestus_build.operations import repair as repairing
@@ -285,7 +279,7 @@ def test_a_killed_repairs_work_that_a_build_has_passed_is_not_used(archive, sett
     archive.archive.reprocess(FRAME, damage.unit.partition("/")[2])
     build(ALL, settings)
     after = objects(settings)
-    flip(frame_store.published_generation().store / damage.path, random.Random(8))
+    flip_bit(frame_store.published_generation().store / damage.path, random.Random(8))
     assert repair(FRAME, settings).changed == ()
     assert objects(settings) == after
 
@@ -327,7 +321,7 @@ def test_a_record_of_which_no_cube_can_be_made_is_one_error_and_mended(settings,
 def test_masks_are_not_mended_without_their_annotation(settings, monkeypatch):
     current = frame_store_of(settings).published_generation()
     before = frame_store_of(settings).published_link.resolve()
-    flip(next((current.store / "deformation_mask").glob("c.*")), random.Random(8))
+    flip_bit(next((current.store / "deformation_mask").glob("c.*")), random.Random(8))
     without = settings.model_copy(update={"annotations": None})
     with pytest.raises(HephaestusError, match="HEPHAESTUS_ANNOTATIONS"):
         repair(FRAME, without)
@@ -348,7 +342,7 @@ def test_a_repair_leaves_an_interrupted_builds_work_alone(archive, settings):
             build(ALL, settings)
     finished = set(frame_store.staging.read_granules())
     assert f"pair/{pair}" in finished
-    flip(frame_store.published_generation().store / "zarr.json", random.Random(9))
+    flip_bit(frame_store.published_generation().store / "zarr.json", random.Random(9))
     repair(FRAME, settings)
     assert set(frame_store.staging.read_granules()) == finished
     archive.clear_log()

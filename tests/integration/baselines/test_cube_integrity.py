@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bit_flips import flip_bit
 from hephaestus_baselines.config.run_config import read_preset
 from hephaestus_baselines.data import cube_integrity
 from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
@@ -33,12 +34,6 @@ def cubes(published, tmp_path) -> Path:
     return tmp_path / "cubes"
 
 
-def flip(path: Path, source: random.Random) -> None:
-    content = bytearray(path.read_bytes())
-    content[source.randrange(len(content))] ^= 1 << source.randrange(8)
-    path.write_bytes(content)
-
-
 def objects(cubes: Path, variable: str) -> list[Path]:
     store = (cubes / f"{FRAME}.zarr").resolve()
     return sorted(
@@ -49,7 +44,7 @@ def objects(cubes: Path, variable: str) -> list[Path]:
 @pytest.mark.parametrize("variable", ["insar_difference", "insar_coherence", "dem", "valid_date_pair"])
 def test_a_flipped_bit_is_found_before_anything_is_learnt(variable, cubes, tmp_path):
     source = random.Random(variable)
-    flip(source.choice(objects(cubes, variable)), source)
+    flip_bit(source.choice(objects(cubes, variable)), source)
     results = tmp_path / "results"
     with pytest.raises(HephaestusError, match=rf"{FRAME}: {variable}.*`hephaestus repair {FRAME}`") as said:
         prepare_data(cubes, size=64, results=results, whole=CubeIntegrityChecker(results))
@@ -72,7 +67,7 @@ def test_what_was_compared_is_not_compared_again(cubes, tmp_path, monkeypatch):
     again = prepare_data(cubes, size=64, results=results, whole=CubeIntegrityChecker(results))
     assert len(seen) == 2
     assert first.statistics == again.statistics
-    flip(results / "checked" / f"{FRAME}.json", random.Random(1))
+    flip_bit(results / "checked" / f"{FRAME}.json", random.Random(1))
     prepare_data(cubes, size=64, results=results, whole=CubeIntegrityChecker(results))
     assert len(seen) == 4
 
@@ -88,7 +83,7 @@ def test_damaged_statistics_are_said_and_measured_again(cubes, tmp_path, caplog)
     results = tmp_path / "results"
     first = prepare_data(cubes, size=64, results=results)
     (path,) = (results / "statistics").iterdir()
-    flip(path, random.Random(2))
+    flip_bit(path, random.Random(2))
     assert prepare_data(cubes, size=64, results=results).statistics == first.statistics
     (line,) = caplog.messages
     assert f"{path} cannot be read" in line
@@ -127,7 +122,7 @@ def test_pins_go_on_with_a_repaired_generation(cubes, tmp_path):
 
 def test_damaged_pins_are_said(cubes, tmp_path):
     pinned, _ = pin_cubes(cubes, tmp_path / "results" / "tiny")
-    flip(pinned / "pins.json", random.Random(3))
+    flip_bit(pinned / "pins.json", random.Random(3))
     with pytest.raises(HephaestusError, match=r"pins.json, the list of cubes"):
         pin_cubes(cubes, tmp_path / "results" / "tiny")
 
@@ -144,7 +139,7 @@ def test_every_flipped_bit_of_results_is_found(kind, tmp_path):
     content = path.read_bytes()
     source = random.Random(4)
     for _ in range(200):
-        flip(path, source)
+        flip_bit(path, source)
         with pytest.raises(HephaestusError, match="remove it"):
             (RunResult if kind == "result.json" else Predictions).read(path)
         path.write_bytes(content)

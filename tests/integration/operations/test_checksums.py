@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bit_flips import flip_bit
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import load_settings
 from hephaestus_build.cube.inventory import CubeInventory
@@ -30,13 +31,6 @@ def frame_store(pristine, tmp_path) -> FrameStore:
     return FrameStore(tmp_path / "data" / "cubes", Frame(FRAME))
 
 
-def flip(path: Path, chance: random.Random) -> None:
-    """Flip one bit of a file."""
-    content = bytearray(path.read_bytes())
-    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
-    path.write_bytes(content)
-
-
 def test_a_whole_cube_has_no_damage(frame_store):
     assert verify_generation(frame_store.published_generation()) == []
 
@@ -48,7 +42,7 @@ def test_one_bit_in_any_file_is_found_and_named(frame_store):
     assert len(files) > 40
     for path in files:
         before = path.read_bytes()
-        flip(path, chance)
+        flip_bit(path, chance)
         name = str(path.relative_to(generation.store))
         found = [damage for damage in verify_generation(generation) if damage.path == name]
         path.write_bytes(before)
@@ -79,7 +73,7 @@ def test_a_manifest_of_another_generation_is_the_one_that_is_named(tmp_path):
 def test_the_damaged_pair_and_variable_are_in_the_sentence(frame_store):
     generation = frame_store.published_generation()
     path = next((generation.store / "insar_coherence").glob("c.*"))
-    flip(path, random.Random(1))
+    flip_bit(path, random.Random(1))
     (damage,) = verify_generation(generation)
     assert str(damage).startswith("insar_coherence of pair/2019")
     assert "damaged" in str(damage)
@@ -137,7 +131,7 @@ def test_some_objects_are_checked_by_the_manifest_alone(frame_store):
     paths = sorted(path for path in generation.read_manifest() if path.startswith("insar_") and "/c." in path)
     assert verify_objects(generation) == verify_objects(generation, paths) == []
     bad, other = paths[0], paths[-1]
-    flip(generation.store / bad, random.Random(3))
+    flip_bit(generation.store / bad, random.Random(3))
     (generation.store / other).unlink()
     assert verify_objects(generation, paths[1:-1]) == []
     found = {damage.path: (damage.what, damage.unit[:9]) for damage in verify_objects(generation)}

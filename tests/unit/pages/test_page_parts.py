@@ -7,7 +7,6 @@ import io
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -27,6 +26,7 @@ from hephaestus_build.pages.maps import RADIUS, draw_globe, draw_region
 from hephaestus_build.pages.page_data import FramePage, OwedProduct, PagePair, PageVolcano
 from hephaestus_build.pages.pictures import encode_codes, encode_levels, quantize_to_codes
 from hephaestus_build.pages.render import render_frame_page
+from html_elements import HtmlElements
 
 HOSTILE = '</script><img src=x onerror="alert(1)"><!-- ${"x"} $frame \u2028'
 
@@ -170,24 +170,6 @@ def test_words_stand_out_from_their_background(scheme: str) -> None:
             assert (bright + 0.05) / (dim + 0.05) >= 4.5, (words, ground)
 
 
-class _Elements(HTMLParser):
-    """Names and attributes of all elements, and the text of each script."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, name, attributes):
-        self.found.append((name, dict(attributes)))
-        self.scripts += [""] * (name == "script")
-
-    def handle_data(self, text):
-        if self.found and self.found[-1][0] == "script":
-            self.scripts[-1] += text
-
-
 def test_texts_of_strangers_are_text() -> None:
     pair = PagePair(
         "20200101_20200113", "2020-01-01", "2020-01-13", 12, "owed", annotated=True, caption=HOSTILE
@@ -205,7 +187,7 @@ def test_texts_of_strangers_are_text() -> None:
         credits=(HOSTILE,),
     )
     text = render_frame_page(page)
-    elements = _Elements(text)
+    elements = HtmlElements(text)
     assert not [name for name, _ in elements.found if name == "img"]
     assert all(not key.startswith("on") for _, attributes in elements.found for key in attributes)
     assert len(elements.scripts) == 2
@@ -241,11 +223,11 @@ def test_a_page_names_nothing_that_a_browser_would_fetch() -> None:
         "124D_04854_171313", False, {"track": 1, "direction": "descending"}, "2026-01-01T00:00:00Z", "1"
     )
     text = render_frame_page(page)
-    for name, attributes in _Elements(text).found:
+    for name, attributes in HtmlElements(text).found:
         for key in ("src", "href", "srcset", "data", "action", "poster"):
             assert (attributes.get(key) or "data:").startswith("data:"), (name, attributes)
         assert "style" not in attributes  # which the policy would refuse
     assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|WebSocket|sendBeacon|import\(", text)
-    policy = next(a["content"] for n, a in _Elements(text).found if a.get("http-equiv"))
+    policy = next(a["content"] for n, a in HtmlElements(text).found if a.get("http-equiv"))
     assert policy.startswith("default-src 'none'; img-src data:; ")
     assert "unsafe" not in policy

@@ -6,7 +6,6 @@ import json
 import math
 import re
 from datetime import date
-from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import jsonschema
@@ -31,6 +30,7 @@ from hephaestus_build.pages.site.site_values import (
 from hephaestus_build.pages.site.status_document import encode_status, make_status_document
 from hephaestus_build.pages.site.volcano_pages import group_by_volcano, render_volcano_page
 from hephaestus_build.pages.site.world_map import WORLD, choose_view, draw_footprint, trace_land
+from html_elements import HtmlElements
 
 FEED = "6f6d7a52-6a0e-4a53-9d5d-0a1f3c9f2f11"
 TOTALS = SiteTotals(False, "1", "2026-11-28T03:00:00Z")
@@ -62,16 +62,6 @@ def a_frame(name: str = "124D_05291_081406", newest: str = "2026-11-20", **value
         **values,
     }
     return SiteFrame(frame=name, newest=newest, **given)
-
-
-class _Elements(HTMLParser):
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
 
 
 def test_every_volcano_has_a_page_of_its_own_whatever_the_site_holds() -> None:
@@ -133,10 +123,10 @@ def test_the_index_has_every_frame_as_a_shape_and_as_a_row() -> None:
         a_frame("010A_00001_010101", newest="", page=False, pairs=0),
     ]
     text = render_index_page(frames, TOTALS)
-    ids = {attributes.get("id") for _, attributes in _Elements(text).found}
+    ids = {attributes.get("id") for _, attributes in HtmlElements(text).found}
     for frame in frames:
         assert {f"row-{frame.frame}", f"shape-{frame.frame}"} <= ids
-    links = [attributes["href"] for name, attributes in _Elements(text).found if name == "a"]
+    links = [attributes["href"] for name, attributes in HtmlElements(text).found if name == "a"]
     assert "frames/124D_05291_081406.html" in links
     assert "volcanoes/etna.html" in links
     assert not any("010A" in link for link in links)
@@ -150,12 +140,12 @@ def test_a_picture_of_a_volcano_has_the_outline_of_its_mask_at_its_place() -> No
     bare = render_volcano_page(ETNA, [frame], TOTALS)
     drawn = render_volcano_page(ETNA, [msgspec.structs.replace(frame, digest=outlined)], TOTALS)
     assert 'class="mask"' not in bare
-    [line] = [attributes for name, attributes in _Elements(drawn).found if name == "path"]
+    [line] = [attributes for name, attributes in HtmlElements(drawn).found if name == "path"]
     across, down = map(float, line["transform"].removeprefix("scale(").rstrip(")").split())
     assert down == pytest.approx(2.0 / 200)
     assert across == pytest.approx(3.0 / 300 * math.cos(math.radians(ETNA.latitude)))
     assert line["d"] == "M10 20h5"
-    uses = [attributes["href"] for name, attributes in _Elements(drawn).found if name == "use"]
+    uses = [attributes["href"] for name, attributes in HtmlElements(drawn).found if name == "use"]
     assert uses == [f"#{line['id']}"] * 2
 
 
@@ -171,7 +161,7 @@ def test_the_data_card_is_a_page_whose_links_are_from_its_place(tmp_path) -> Non
     (tmp_path / "catalog" / "README.md").write_text(text)
     place, body = read_card(tmp_path)
     page = render_card_page(place, body, TOTALS)
-    elements = _Elements(page).found
+    elements = HtmlElements(page).found
     links = {attributes["href"] for name, attributes in elements if name == "a"}
     assert {"catalog/pairs.parquet", "https://doi.org/10.1/x"} <= links
     assert not any("javascript" in link for link in links)
@@ -205,7 +195,7 @@ def test_texts_of_strangers_stay_text_on_all_pages(tmp_path) -> None:
         render_benchmark_page(read_leaderboard(tmp_path), TOTALS),
     ]
     for text in pages:
-        elements = _Elements(text).found
+        elements = HtmlElements(text).found
         assert all(not key.startswith("on") for _, attributes in elements for key in attributes)
         assert "<script>alert" not in text
         assert not [one for one in elements if one[0] == "img" and one[1].get("src") == "x"]
@@ -248,7 +238,7 @@ def test_a_volcano_has_its_tracks_side_by_side_with_its_surroundings() -> None:
     ascending, descending = text.index(">Ascending<"), text.index(">Descending<")
     assert ascending < text.index("044A_05239_131313") < text.index("117A_05239_131313") < descending
     assert descending < text.index("124D_05291_081406")
-    shots = [one for name, one in _Elements(text).found if name == "svg" and "around" in one["aria-label"]]
+    shots = [one for name, one in HtmlElements(text).found if name == "svg" and "around" in one["aria-label"]]
     assert len(shots) == 3
     _, top, width, height = map(float, shots[0]["viewbox"].split())
     assert 38.5 - top > 37.748 > 38.5 - top - height
