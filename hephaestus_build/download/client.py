@@ -45,6 +45,7 @@ from hephaestus_build.download.download_task import (
 from hephaestus_build.download.network_environment import find_proxy_variable
 from hephaestus_build.download.partial import BusyError, PartialDownload
 from hephaestus_build.download.rate_limit import AdaptiveLimiter, parse_retry_after
+from hephaestus_build.download.request_errors import RequestFailed, RetryPolicy
 from hephaestus_build.download.request_pace import RequestLimits
 from hephaestus_build.download.revalidation import (
     conditional_headers,
@@ -52,7 +53,7 @@ from hephaestus_build.download.revalidation import (
     is_current_copy,
 )
 from hephaestus_build.download.small_response import SmallResponse, decode_text, describe_response
-from hephaestus_build.download.transport import RequestFailed, RetryPolicy, Transport
+from hephaestus_build.download.transport import Transport
 from hephaestus_build.download.validators import parse_content_range
 
 log = logging.getLogger(__name__)

@@ -15,9 +15,9 @@ from hephaestus_build.download.cache import is_of
 from hephaestus_build.download.cache_files import VanishedError
 from hephaestus_build.download.content_coding import content_codings
 from hephaestus_build.download.partial import PartialDownload
+from hephaestus_build.download.request_errors import RequestFailed
 from hephaestus_build.download.revalidation import describes_other_file, describes_same_file
 from hephaestus_build.download.small_response import SmallResponse
-from hephaestus_build.download.transport import RequestFailed
 from hephaestus_build.download.validators import Validators, parse_content_length, parse_content_range
 
 T = TypeVar("T")

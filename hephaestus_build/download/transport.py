@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import logging
-import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from http.client import HTTPException
-from typing import Any, Literal
+from typing import Any
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 
 from hephaestus_build import __version__
@@ -22,59 +18,16 @@ from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.core.web_address import HttpUrl, redact_url
 from hephaestus_build.download.credentials import netrc_login
-from hephaestus_build.download.network_environment import (
-    advise_on_authorities,
-    describe_ca_fault,
-    find_proxy_variable,
-    is_socks_proxy,
-)
+from hephaestus_build.download.deadline_adapter import DeadlineAdapter
+from hephaestus_build.download.request_errors import CONNECT_TIMEOUT, RequestFailed, classify_transport_error
 from hephaestus_build.download.request_pace import RequestLimits
 from hephaestus_build.download.traffic import TRAFFIC
 
 USER_AGENT = f"hephaestus-build/{__version__} (LiCSAR and ERA5 cube builder; python-requests)"
 #: Minimum transfer rate, bytes per second; users report 9,000 on slow days.
 MIN_BYTES_PER_SECOND = 1024.0
-# Timeout for connections, seconds: reachable hosts accept them quickly, and others should fail quickly.
-_CONNECT_TIMEOUT = 15.0
 _BLOCK = 1 << 18
 _MAX_REDIRECTS = 5
-
-RetryPolicy = Literal["never", "content", "passing"]
-
-
-class RequestFailed(Exception):  # noqa: N818 (an outcome, not an error of the program)
-    """A failed request.
-
-    Attributes
-    ----------
-    outcome : Outcome
-        Outcome for the receipt.
-    detail : str
-        Reason, as one sanitized line, which may quote the server.
-    url : str
-        Address of the failed request, without credentials; empty if unknown.
-    status : int or None
-        HTTP status, if there was a response.
-    retry_policy : str
-        Retry policy: ``never``; ``content`` for one retry after wrong content; ``passing`` for several
-        retries of temporary failures.
-    """
-
-    def __init__(
-        self,
-        outcome: Outcome,
-        detail: str,
-        url: str = "",
-        *,
-        status: int | None = None,
-        retry_policy: RetryPolicy = "never",
-    ) -> None:
-        self.outcome = outcome
-        self.detail = sanitize_text(detail)
-        super().__init__(self.detail)
-        self.url = url
-        self.status = status
-        self.retry_policy = retry_policy
 
 
 class _QueryRedactor(logging.Filter):
@@ -194,7 +147,7 @@ class Transport:
                     headers={**own, **headers},
                     auth=HTTPBasicAuth(*(part.encode() for part in login)) if login else _no_auth,
                     stream=True,
-                    timeout=(min(self._timeout, _CONNECT_TIMEOUT), self._timeout),
+                    timeout=(min(self._timeout, CONNECT_TIMEOUT), self._timeout),
                     allow_redirects=False,
                 )
                 target = session.get_redirect_target(response)
@@ -314,168 +267,3 @@ def _read_watchdog(response: requests.Response, timeout: float) -> Iterator[_Soc
         yield reading
     finally:
         ended.set()
-
-
-def classify_transport_error(error: Exception, url: str, timeout: float) -> RequestFailed:
-    """Convert a library's exception to a :class:`RequestFailed` with a readable reason.
-
-    Parameters
-    ----------
-    error : Exception
-        Exception of requests, urllib3 or the standard library.
-    url : str
-        Requested address, redacted.
-    timeout : float
-        Seconds without a byte after which the request was aborted.
-    """
-    chain: list[BaseException] = [error]
-    for link in chain:
-        found = [link.__cause__, link.__context__, *link.args, getattr(link, "reason", None)]
-        chain += [item for item in found if isinstance(item, BaseException) and item not in chain]
-
-    def among(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(link, kinds) for link in chain)
-
-    proxy = find_proxy_variable(url)
-    if fault := _describe_local_fault(chain, url, proxy):
-        return RequestFailed(Outcome.UNREACHABLE, fault, url)
-    if isinstance(error, ValueError):
-        return RequestFailed(Outcome.UNREACHABLE, f"{url[:200]!r} is not a valid address")
-    if among(urllib3.exceptions.IncompleteRead):
-        return RequestFailed(
-            Outcome.CORRUPT,
-            "cut: the connection closed before the end of the file",
-            url,
-            retry_policy="passing",
-        )
-    reasons: list[tuple[tuple[type[BaseException], ...], str]] = [
-        ((urllib3.exceptions.NameResolutionError, socket.gaierror), "its host's name cannot be resolved"),
-        ((ConnectionRefusedError,), "its host refuses connections"),
-        (
-            (urllib3.exceptions.ConnectTimeoutError,),
-            f"no connection within {min(timeout, _CONNECT_TIMEOUT):g} s",
-        ),
-        ((urllib3.exceptions.TimeoutError, TimeoutError), f"stalled: no byte for {timeout:g} s"),
-        ((ssl.SSLCertVerificationError,), _describe_certificate_fault(chain)),
-        ((urllib3.exceptions.SSLError,), "no secure (TLS) connection could be made"),
-        ((ConnectionError, urllib3.exceptions.ProtocolError), "the connection was reset"),
-    ]
-    words = next((words for kinds, words in reasons if among(*kinds)), f"no answer ({type(error).__name__})")
-    if proxy and among(urllib3.exceptions.ProxyError, requests.exceptions.ProxyError):
-        refusal = next((str(link) for link in chain if str(link).startswith("Tunnel connection failed")), "")
-        words = f"the proxy in {proxy} is of no use ({refusal or words}): {_proxy_advice(proxy)}"
-    elif proxy:
-        words = f"{words} (through the proxy in {proxy})"
-    return RequestFailed(Outcome.UNREACHABLE, words, url, retry_policy="passing")
-
-
-def _describe_local_fault(chain: list[BaseException], url: str, proxy: str) -> str:
-    """Return what in the environment prevents every request; empty if the fault is elsewhere."""
-    kinds = (requests.exceptions.InvalidSchema, requests.exceptions.InvalidProxyURL)
-    unknown = (urllib3.exceptions.LocationValueError, AssertionError, *kinds)
-    if proxy and any(isinstance(link, unknown) for link in chain):
-        if is_socks_proxy(url):
-            install = f"`pip install PySocks`, or {_proxy_advice(proxy)}"
-            return f"{proxy} names a SOCKS proxy, for which the package PySocks is missing: {install}"
-        return f"the proxy in {proxy} is not a valid address: {_proxy_advice(proxy)}"
-    if url.startswith("https:") and any(isinstance(link, OSError) for link in chain):
-        return describe_ca_fault()
-    return ""
-
-
-def _proxy_advice(proxy: str) -> str:
-    return f"correct or unset {proxy}, or name the archive's host in NO_PROXY"
-
-
-def _describe_certificate_fault(chain: list[BaseException]) -> str:
-    reasons = (link.verify_message for link in chain if isinstance(link, ssl.SSLCertVerificationError))
-    reason = next(filter(None, reasons), "unknown reason")
-    return f"its certificate is not trusted ({reason}); {advise_on_authorities()}"
-
-
-class _HeaderDeadline:
-    """A connection with an overall deadline for the headers of a response.
-
-    A socket's timeout restarts with each byte, and headers may have 100 lines of 65,536 bytes.
-    """
-
-    sock: Any
-    timeout: Any
-
-    def getresponse(self) -> Any:
-        limit = self.timeout if isinstance(self.timeout, int | float) else 60.0
-        hung_up = threading.Event()
-        watch = threading.Timer(2 * limit, self._hang_up, (hung_up,))
-        watch.daemon = True
-        watch.start()
-        try:
-            response = super().getresponse()  # type: ignore[misc]
-        except (OSError, HTTPException) as error:
-            if hung_up.is_set():  # closed by _hang_up, not by the archive
-                raise TimeoutError from error
-            raise
-        finally:
-            watch.cancel()
-        if hung_up.is_set():  # otherwise truncated headers would pass as complete
-            response.close()
-            raise TimeoutError
-        return response
-
-    def _hang_up(self, hung_up: threading.Event) -> None:
-        hung_up.set()
-        with suppress(OSError, AttributeError):
-            self.sock.shutdown(socket.SHUT_RDWR)
-
-
-def _with_header_deadline(pool: Any) -> Any:
-    """Return a class of connection pools, also one for SOCKS proxies, whose connections have the deadline."""
-    if issubclass(pool.ConnectionCls, _HeaderDeadline):
-        return pool
-    connection = type(pool.ConnectionCls.__name__, (_HeaderDeadline, pool.ConnectionCls), {})
-    return type(pool.__name__, (pool,), {"ConnectionCls": connection})
-
-
-class DeadlineAdapter(HTTPAdapter):
-    """Adapter for connections with a deadline for response headers, and without cookies.
-
-    Parameters
-    ----------
-    limits : RequestLimits
-        What each request waits for.
-    """
-
-    def __init__(self, limits: RequestLimits) -> None:
-        self._limits = limits
-        super().__init__()
-
-    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
-        """Send a request when it is its turn, and count its answer."""
-        url = request.url or ""
-        self._limits.wait_turn(url)
-        try:
-            response = super().send(request, *args, **options)
-        except Exception:
-            TRAFFIC.add_answer(url, None)
-            raise
-        TRAFFIC.add_answer(url, response.status_code)
-        return response
-
-    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:  # noqa: D102 (the library's hook)
-        for name in ("Set-Cookie", "Set-Cookie2"):  # cookies are not kept, so they need not be parsed
-            with suppress(AttributeError):
-                del resp._original_response.msg[name]
-        return super().build_response(req, resp)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: D102 (the library's hook)
-        super().init_poolmanager(*args, **kwargs)
-        self._set_header_deadline(self.poolmanager)
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102 (the library's hook)
-        manager = super().proxy_manager_for(*args, **kwargs)
-        self._set_header_deadline(manager)
-        return manager
-
-    @staticmethod
-    def _set_header_deadline(manager: Any) -> None:
-        pools = manager.pool_classes_by_scheme
-        manager.pool_classes_by_scheme = {name: _with_header_deadline(pool) for name, pool in pools.items()}

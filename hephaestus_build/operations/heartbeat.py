@@ -11,8 +11,9 @@ import requests
 
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import HttpUrl
+from hephaestus_build.download.request_errors import classify_transport_error
 from hephaestus_build.download.request_pace import RequestLimits
-from hephaestus_build.download.transport import StrictSession, classify_transport_error
+from hephaestus_build.download.transport import StrictSession
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,10 @@ from requests.auth import HTTPBasicAuth
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.web_address import HttpUrl
 from hephaestus_build.download.content_coding import decode_content
+from hephaestus_build.download.deadline_adapter import DeadlineAdapter
+from hephaestus_build.download.request_errors import RequestFailed
 from hephaestus_build.download.request_pace import RequestLimits
-from hephaestus_build.download.transport import DeadlineAdapter, RequestFailed, StrictSession, stream_body
+from hephaestus_build.download.transport import StrictSession, stream_body
 
 #: Bytes of a response; a job status has a few thousand.
 MAX_RESPONSE_BYTES = 8 << 20
