@@ -59,7 +59,7 @@ from hephaestus_build.core.plain_files import (
 )
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.cube.inventory import CubeInventory, StoredHistory
-from hephaestus_build.cube.key_spaces import is_chunk_key
+from hephaestus_build.cube.key_spaces import KEY_SPACES, is_chunk_key
 from hephaestus_build.cube.schema import GRID_MAPPING
 from hephaestus_build.cube.storage.frame_folder import (
     GENERATION_NUMBER,
@@ -327,12 +327,14 @@ class FrameStore:
         return {key for key in listed if is_chunk_key(key) and GRID_MAPPING not in key.split("/")}
 
     def _used_key_spaces(self) -> set[tuple[int, int]]:
-        """Return the key spaces of all generations on disk whose record can be read."""
+        """Return the key spaces that generations on disk use; one whose record is lost may use any."""
         used = set()
         for number in self.generation_numbers():
-            with suppress(HephaestusError):
+            try:
                 contents = Generation(number, self._folder.store_path(number)).read_inventory()
                 used.add((contents.keys.index, contents.pair_keys.index))
+            except HephaestusError:
+                used.update((index, index) for index in range(len(KEY_SPACES)))
         return used
 
     @contextmanager

@@ -158,6 +158,16 @@ def test_retired_keys_are_checked_and_repaired_like_others(frame_store):
     assert [(damage.path, damage.what) for damage in verify_generation(current)] == [(retired, "missing")]
 
 
+def test_the_keys_of_a_generation_whose_record_is_lost_are_not_used_again(frame_store):
+    publish(frame_store, [name_of(6, 7)])
+    lost = frame_store.published_generation()
+    publish(frame_store, [name_of(5, 6), name_of(6, 7)])
+    assert frame_store.history().key_spaces() == {(0, 0), (1, 1)}
+    for folder in lost.record_folders:
+        (folder / "provenance.json").write_bytes(b"x")
+    assert frame_store.history().key_spaces() == {(0, 0), (1, 1), (2, 2)}
+
+
 def test_opening_never_mixes_two_generations(frame_store):
     """Readers open by name, in a loop, while dates are appended and inserted."""
     names = [name_of(7, 8)]
