@@ -92,10 +92,13 @@ def _summary_rows(path: Path, summary: CubeSummary) -> dict[str, str]:
         f"{summary.pixel_m[0]:.1f} x {summary.pixel_m[1]:.1f} m "
         f"({summary.pixel_deg[0]:g} x {summary.pixel_deg[1]:g} degrees)"
     )
-    missing = f", {atmosphere['missing']} missing" if atmosphere["missing"] else ""
-    preliminary = f", {atmosphere['preliminary']} preliminary" if atmosphere["preliminary"] else ""
     source = f"from {atmosphere['source']}: " if atmosphere["source"] else ""
-    rows["ERA5"] = f"{source}{count_of(atmosphere['final'], 'date')} final{preliminary}{missing}"
+    others = "".join(
+        f", {atmosphere[kind]} {kind}"
+        for kind in ("preliminary", "unstated", "imported", "missing")
+        if atmosphere[kind]
+    )
+    rows["ERA5"] = f"{source}{count_of(atmosphere['final'], 'date')} final{others}"
     if summary.optional_variables:
         rows["optional variables"] = ", ".join(summary.optional_variables)
     if overview := summary.overview:

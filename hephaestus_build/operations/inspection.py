@@ -11,6 +11,12 @@ import numpy as np
 import xarray as xr
 
 from hephaestus_build.core.accepted_absences import AcceptedAbsences
+from hephaestus_build.core.era5_grid import (
+    EXPVER_FINAL,
+    EXPVER_PRELIMINARY,
+    EXPVER_PUBLISHED,
+    EXPVER_UNSTATED,
+)
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_files import walk_files
@@ -191,8 +197,10 @@ def summarize_cube(path: str | Path, accept: AcceptedAbsences | None = None) -> 
         accepted=accepted,
         atmosphere={
             "source": sanitize_text(attributes.get("era5_source", "")),
-            "final": expver["0001"],
-            "preliminary": expver["0005"],
+            "final": expver[EXPVER_FINAL],
+            "preliminary": expver[EXPVER_PRELIMINARY],
+            "unstated": expver[EXPVER_UNSTATED],
+            "imported": expver[EXPVER_PUBLISHED],
             "missing": count_dates_without_era5(cube),
         },
         optional_variables=_texts(attributes.get("optional_variables")),

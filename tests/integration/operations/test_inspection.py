@@ -17,6 +17,7 @@ from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.validation.schema_conformance import check_schema
+from hephaestus_build.operations import inspection
 from hephaestus_build.operations.inspection import count_dates_without_era5, summarize_cube
 from toy_cube import ABSENT, FRAME, OWED, PAIRS, grid, toy_cube
 
@@ -241,7 +242,14 @@ def test_a_summary_says_what_is_in_the_cube(cube):
     assert summary.bounds == pytest.approx(grid().bounds)
     assert summary.pixel_m == pytest.approx((104.5, 111.2), abs=0.1)
     assert (summary.first, summary.last) == ("2019-01-01", "2019-02-18")
-    assert summary.atmosphere == {"source": "arco", "final": 4, "preliminary": 0, "missing": 0}
+    assert summary.atmosphere == {
+        "source": "arco",
+        "final": 4,
+        "preliminary": 0,
+        "unstated": 0,
+        "imported": 0,
+        "missing": 0,
+    }
     json.dumps(summary.to_json())
 
 
@@ -251,6 +259,15 @@ def test_era5_is_missing_at_dates_of_stored_pairs_alone(cube):
     assert count_dates_without_era5(opened) == 0
     opened.era5_expver.values[:] = ""
     assert count_dates_without_era5(opened) == 4
+
+
+@pytest.mark.parametrize(("stated", "kind"), [("published", "imported"), ("unstated", "unstated")])
+def test_era5_of_no_stated_version_is_counted_too(cube, monkeypatch, stated, kind):
+    opened = open_pinned_cube(cube, chunks=None).load()
+    opened.era5_expver.values[opened.era5_expver.values == "0001"] = stated
+    monkeypatch.setattr(inspection, "open_pinned_cube", lambda *_, **__: opened)
+    atmosphere = summarize_cube(cube).atmosphere
+    assert (atmosphere["final"], atmosphere[kind]) == (0, 4)
 
 
 def test_a_file_with_two_names_is_counted_once(cube):
