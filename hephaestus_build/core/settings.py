@@ -353,6 +353,11 @@ class Settings(BaseSettings):
         """Whether a portal is set explicitly."""
         return "licsar_url" in self.model_fields_set
 
+    @property
+    def is_archive_embedded(self) -> bool:
+        """Whether simulated data comes from the archive that each command serves itself."""
+        return self._simulated and (self.embedded_archive is not None or not self.is_portal_set)
+
     def check_frame_available(self, frame: Frame) -> None:
         """Raise an error if the configured archive cannot have a frame.
 

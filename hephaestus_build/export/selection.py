@@ -104,7 +104,7 @@ class ExportSelection:
             if pair not in stored:
                 raise UsageError(
                     f"{self.frame}: no interferogram of {pair} is stored; "
-                    f"`hephaestus inspect {self.frame}` shows what is"
+                    f"`hephaestus pairs {self.frame}` lists them"
                 )
         return {pair: stored[pair] for pair in sorted(set(self.pairs))}
 

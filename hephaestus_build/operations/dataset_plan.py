@@ -177,7 +177,7 @@ def plan_dataset(requests: Sequence[BuildRequest], settings: Settings) -> Datase
     return DatasetPlan(
         tuple(outlooks),
         settings.connections_allowed,
-        RequestLimits(settings).rate_of(settings.licsar_url),
+        None if settings.is_archive_embedded else RequestLimits(settings).rate_of(settings.licsar_url),
         probe_filesystem(settings.cubes_dir).free_bytes,
         outlook_of_cds(atmospheres, settings.era5_area, settings.era5_fields) if by_cds else None,
     )

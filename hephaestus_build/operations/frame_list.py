@@ -221,8 +221,7 @@ def newest_listed_day(source: InterferogramSource, frame: Frame) -> date | None:
 
 def _archive_name(settings: Settings) -> str:
     """Return the archive's address; that of the embedded one differs from run to run."""
-    is_embedded = settings.is_simulated and not settings.is_portal_set
-    return _EMBEDDED if is_embedded else redact_url(settings.licsar_url)
+    return _EMBEDDED if settings.is_archive_embedded else redact_url(settings.licsar_url)
 
 
 def _is_due(track: TrackRecord | None, now: datetime) -> bool:

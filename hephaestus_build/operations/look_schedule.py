@@ -88,6 +88,5 @@ def share_for(settings: Settings) -> float:
     """Return the setting ``quiet_share``; 0 for an archive on this machine, unless it is set."""
     if "quiet_share" in settings.model_fields_set:
         return settings.quiet_share
-    embedded = settings.is_simulated and not settings.is_portal_set
     address = parse_url_setting(settings.licsar_url, "HEPHAESTUS_LICSAR_URL")
-    return 0.0 if embedded or address.is_loopback else settings.quiet_share
+    return 0.0 if settings.is_archive_embedded or address.is_loopback else settings.quiet_share

@@ -220,6 +220,16 @@ def test_the_latency_of_a_frame_is_known_once_its_listing_was_read(
     assert known["latency_days"] == (datetime.now(UTC).date() - newest).days
 
 
+def test_the_list_of_the_embedded_archive_is_found_by_the_next_command(
+    hephaestus: Command, tmp_path: Path
+) -> None:
+    data = ["--simulated", "--data-dir", str(tmp_path)]
+    code, _, err = hephaestus("frames", "--update", *data)
+    assert (code, "3 of them new; 3 tracks asked" in err, "add --update" in err) == (0, True, False)
+    assert len(json.loads(hephaestus("frames", "--json", *data)[1])["frames"]) == 3
+    assert "0 tracks asked, 3 not, since" in hephaestus("frames", "--update", *data)[2]
+
+
 def test_all_takes_the_list_and_says_so(
     hephaestus: Command, tmp_path: Path, listing: ArchiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
