@@ -60,17 +60,16 @@ from hephaestus_build.simulation.server.embedded import serve_for_frames
 from hephaestus_flows.artifacts import create_cube_table_artifact, create_quicklook_artifact
 from hephaestus_flows.concurrency_limits import report_waiting
 from hephaestus_flows.failures import EXPECTED_FAILURES, failed_state
-from hephaestus_flows.local_server import (
-    EPHEMERAL_SERVER_SETTINGS,
+from hephaestus_flows.local_server import EPHEMERAL_SERVER_SETTINGS, check_home
+from hephaestus_flows.parameter_folders import load_flow_settings
+from hephaestus_flows.parameter_types import Day, FrameName, frame_run_name
+from hephaestus_flows.server_api import (
     api_client_settings,
     api_url,
     bypass_proxies,
-    check_home,
     is_server_healthy,
     require_server,
 )
-from hephaestus_flows.parameter_folders import load_flow_settings
-from hephaestus_flows.parameter_types import Day, FrameName, frame_run_name
 
 P = ParamSpec("P")
 T = TypeVar("T")

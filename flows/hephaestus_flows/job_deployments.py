@@ -18,7 +18,7 @@ from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.web_address import redact_url
 from hephaestus_build.operations.jobs import Job
 from hephaestus_flows.build_many import watch
-from hephaestus_flows.local_server import api_client_settings, api_url, bypass_proxies, require_server
+from hephaestus_flows.server_api import api_client_settings, api_url, bypass_proxies, require_server
 
 #: Tag of the deployments that are made here.
 JOB_TAG = "hephaestus-job"

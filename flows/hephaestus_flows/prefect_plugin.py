@@ -62,11 +62,11 @@ def setup_environment(*, ctx: HookContext) -> SetupResult | None:
         return None
     # later: it may be what imports Prefect, and so loads this
     from hephaestus_build.core.errors import HephaestusError
-    from hephaestus_flows.local_server import (
+    from hephaestus_flows.local_server import check_home
+    from hephaestus_flows.server_api import (
         api_credentials,
         api_url,
         bypass_proxies,
-        check_home,
         is_server_healthy,
         require_server,
     )

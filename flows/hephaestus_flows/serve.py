@@ -34,18 +34,16 @@ from hephaestus_build.core.filesystem.locks import try_lock_file
 from hephaestus_build.core.settings import load_settings
 from hephaestus_build.core.web_address import redact_url
 from hephaestus_flows.concurrency_limits import create_missing_limits, renew_limits
-from hephaestus_flows.local_server import (
-    ServerProcess,
+from hephaestus_flows.local_server import ServerProcess, check_home, ensure_server
+from hephaestus_flows.parameter_folders import allowed_path_pattern
+from hephaestus_flows.server_api import (
     api_client_settings,
     api_url,
     bypass_proxies,
     check_access,
-    check_home,
-    ensure_server,
     is_server_healthy,
     require_server,
 )
-from hephaestus_flows.parameter_folders import allowed_path_pattern
 
 
 def make_deployments() -> list[RunnerDeployment]:

@@ -84,10 +84,11 @@ from hephaestus_flows.concurrency_limits import (
     renew_limits,
 )
 from hephaestus_flows.job_deployments import deploy_jobs
-from hephaestus_flows.local_server import check_access, ensure_server, is_server_healthy
+from hephaestus_flows.local_server import ensure_server
 from hephaestus_flows.parameter_types import FRAME_NAME_PATTERN
 from hephaestus_flows.prefect_plugin import expand_deployment_name
 from hephaestus_flows.serve import close_served_runs, make_deployments
+from hephaestus_flows.server_api import check_access, is_server_healthy
 from served_flows import wait_for
 
 # the first test here starts the server: half a minute, and more on a busy machine

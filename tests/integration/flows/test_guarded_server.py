@@ -21,8 +21,9 @@ from prefect.settings import (
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.settings import load_settings
 from hephaestus_flows.guarded_server import OriginGuard, allowed_origins, refusal_reason
-from hephaestus_flows.local_server import _server_environment, api_credentials, check_access
+from hephaestus_flows.local_server import _server_environment
 from hephaestus_flows.parameter_folders import allowed_path_pattern, load_flow_settings, resolve_allowed_path
+from hephaestus_flows.server_api import api_credentials, check_access
 
 OWN = allowed_origins(4200)
 

@@ -29,16 +29,9 @@ from prefect.settings import (
 from checkout import ROOT
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_flows.concurrency_limits import LEASE_STORAGE
-from hephaestus_flows.local_server import (
-    _server_environment,
-    api_url,
-    bypass_proxies,
-    check_home,
-    ensure_server,
-    is_server_healthy,
-    require_server,
-)
+from hephaestus_flows.local_server import _server_environment, check_home, ensure_server
 from hephaestus_flows.prefect_plugin import asks_api
+from hephaestus_flows.server_api import api_url, bypass_proxies, is_server_healthy, require_server
 
 pytestmark = pytest.mark.flows
 
