@@ -2,7 +2,8 @@
 
 The first signal raises KeyboardInterrupt in the main thread, so that temporary files are removed and the
 terminal is restored. That can take long if the main thread is inside a library call, or waits for a thread
-that waits for an archive. A second thread therefore reads the same signals from a pipe
+that waits for an archive. Python also drops it where it was raised in a callback, such as one of the garbage
+collector; it is then sent again. A second thread therefore reads the same signals from a pipe
 (:func:`signal.set_wakeup_fd`) and ends the process after :data:`GRACE_SECONDS` seconds, or immediately at the
 second signal. Files on disk are safe in both cases: a command may be killed at any point, and its lock is
 released with its process.
@@ -28,6 +29,8 @@ GRACE_SECONDS = 5.0
 _SPOKEN = logging.getLogger("hephaestus")
 # Time that the logs may take, seconds.
 _LOG_SECONDS = 1.0
+# Time from an interrupt that Python dropped to the next, seconds, and how often it is sent again.
+_AGAIN_SECONDS, _MOST_AGAIN = 0.05, 20
 _STOP_MESSAGES = {
     signal.SIGINT: "stopped; the same command goes on from here",
     signal.SIGTERM: "stopped by SIGTERM; the same command goes on from here",
@@ -67,6 +70,8 @@ class StopSignalHandler:
         self.caught_signal: int | None = None
         self._before: dict[int, Any] = {}
         self._over = False
+        self._again = 0  # interrupts that were sent again
+        self._is_dropped = False
         self._said = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -74,6 +79,7 @@ class StopSignalHandler:
             for number in _STOP_MESSAGES:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._interrupt)
+            self._unraisable, sys.unraisablehook = sys.unraisablehook, self._drop
             self._reader, self._writer = os.pipe()
             os.set_blocking(self._writer, False)
             self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
@@ -86,6 +92,7 @@ class StopSignalHandler:
         self._over = True
         if threading.current_thread() is threading.main_thread():
             signal.set_wakeup_fd(self._wakeup)
+            sys.unraisablehook = self._unraisable
             for number, handler in self._before.items():
                 signal.signal(number, handler)
             os.close(self._writer)  # ends the thread
@@ -119,14 +126,28 @@ class StopSignalHandler:
 
     def _interrupt(self, number: int, _frame: FrameType | None) -> None:
         """Raise KeyboardInterrupt in the main thread; :meth:`_watch` counts signals in its own thread."""
-        if self.caught_signal is None and not self._over:
-            self.caught_signal = number
+        if (self.caught_signal is None or self._is_dropped) and not self._over:
+            self.caught_signal, self._is_dropped = self.caught_signal or number, False
             raise KeyboardInterrupt
+
+    def _drop(self, dropped: Any) -> None:
+        """Send an interrupt again that Python drops; what else it drops is reported as before."""
+        if dropped.exc_type is not KeyboardInterrupt or self._over or self._again == _MOST_AGAIN:
+            self._unraisable(dropped)
+            return
+        self._again, self._is_dropped = self._again + 1, True
+        main = threading.main_thread().ident
+        # from another thread, after the callback has returned
+        timer = threading.Timer(
+            _AGAIN_SECONDS, signal.pthread_kill, (main, self.caught_signal or signal.SIGINT)
+        )
+        timer.daemon = True
+        timer.start()
 
     def _watch(self) -> None:
         with open(self._reader, "rb", buffering=0) as pipe:  # noqa: PTH123 (no path)
             deadline: float | None = None
-            first = 0
+            first = sent_again = 0
             while True:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 if not select.select([pipe], [], [], left)[0]:
@@ -135,6 +156,9 @@ class StopSignalHandler:
                 if not content:
                     return  # the block has ended
                 if content[0] in self._before:
+                    if sent_again < self._again:
+                        sent_again += 1
+                        continue
                     if deadline is not None:
                         self.exit_process(first)
                     first, deadline = content[0], time.monotonic() + GRACE_SECONDS

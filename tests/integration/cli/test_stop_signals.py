@@ -98,6 +98,21 @@ def test_a_signal_is_one_line_and_runs_what_tidies_up(number, tmp_path):
     assert not left.exists()
 
 
+def test_a_signal_that_python_drops_in_a_callback_tidies_up_too(tmp_path):
+    left = tmp_path / "left"
+    left.touch()
+    started = python(
+        "    import gc, os\n"
+        "    gc.callbacks.append(lambda *_: (gc.callbacks.clear(), time.sleep(600)))\n"
+        "    try:\n        gc.collect()\n        time.sleep(600)\n"
+        f"    finally: os.remove({str(left)!r})"
+    )
+    code, err, seconds = started.send(signal.SIGINT)
+    assert (code, err) == (130, [SAID[signal.SIGINT]])
+    assert seconds < BUSY
+    assert not left.exists()
+
+
 @pytest.mark.parametrize(
     "work",
     {
