@@ -12,7 +12,7 @@ import typer
 
 from hephaestus_build.cli.console import load_command_settings, out, print_json, print_notice
 from hephaestus_build.cli.degrees import parse_degrees
-from hephaestus_build.cli.options import DATE_FORMATS, JSON_OPTION, DataDirOption, SimulatedOption
+from hephaestus_build.cli.options import DATE_FORMATS, JSON_OPTION, DataDirOption, SimulatedOption, parse_pair
 from hephaestus_build.cli.shard_selection import select_shard_samples
 from hephaestus_build.cli.targets import require_cubes
 from hephaestus_build.core.errors import UsageError, wrap_unexpected_errors
@@ -118,7 +118,7 @@ def export(
     """
     settings = load_command_settings(simulated, data_dir=data_dir)
     names = [name.strip() for text in variables or [] for name in text.split(",") if name.strip()]
-    wanted = [_parse_pair(text) for text in pairs or []]
+    wanted = [parse_pair(text) for text in pairs or []]
     if names and to in _FIXED_CONTENT:
         raise UsageError(f"--variables chooses nothing of {to}, {_FIXED_CONTENT[to]}")
     if to is ExportFormat.WEBDATASET:
@@ -317,10 +317,3 @@ def _export_webdataset(
         f"{count_of(done.written, 'shard')} written, {done.kept} kept; `sha256sum -c SHA256SUMS` checks them",
         soft_wrap=True,
     )
-
-
-def _parse_pair(text: str) -> Pair:
-    try:
-        return Pair.parse(text)
-    except ValueError as error:
-        raise UsageError(str(error)) from None

@@ -12,7 +12,7 @@ from hephaestus_build.cli.console import print_notice
 from hephaestus_build.cli.frames_file import read_frames_file
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import frame_named, list_published_frames
-from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.registry import OPTIONAL_VARIABLES, published_frames
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
@@ -236,6 +236,20 @@ def parse_part(text: str) -> tuple[int, int]:
         shown = sanitize_text(text, 80)
         raise UsageError(f"--part {shown!r} is not a valid part: give i/n with i from 1 to n, such as 2/4")
     return int(number), int(count)
+
+
+def parse_pair(text: str) -> Pair:
+    """Parse the name of a pair, such as ``20200101_20200113``.
+
+    Raises
+    ------
+    UsageError
+        If `text` has another form.
+    """
+    try:
+        return Pair.parse(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def select_requested_part(requests: list[BuildRequest], part: str | None) -> list[BuildRequest]:

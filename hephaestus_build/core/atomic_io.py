@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Literal
 
 import msgspec
@@ -108,6 +109,26 @@ def make_folder(path: Path) -> None:
                 raise
         else:
             return
+
+
+def require_writable(folder: Path, setting: str) -> None:
+    """Create a folder unless it exists, and check that files can be written in it, before long work.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    setting : str
+        Setting or option that names it, such as ``--to``.
+
+    Raises
+    ------
+    HephaestusError
+        If no file can be written there.
+    """
+    with translate_os_errors(f"writing into {folder}", setting=setting):
+        make_folder(folder)
+        with TemporaryFile(dir=folder):
+            pass
 
 
 def write_atomic(path: Path, content: bytes | memoryview, *, durable: bool = False) -> None:

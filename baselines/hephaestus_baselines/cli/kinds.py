@@ -22,7 +22,7 @@ from hephaestus_baselines.cli.options import (
 )
 from hephaestus_build.cli.console import err, print_fields, print_json, print_notice, print_table
 from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, MixedOption
-from hephaestus_build.core.atomic_io import make_folder, translate_os_errors, write_atomic
+from hephaestus_build.core.atomic_io import make_folder, require_writable, translate_os_errors, write_atomic
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.extras import check_extra
 from hephaestus_build.core.machine.user_paths import local_path
@@ -84,6 +84,8 @@ def probe(
     settings = load_settings(data_dir=data_dir)
     taken = select_benchmark_cubes(settings, cubes, simulated=simulated, mixed=mixed)
     folder = to or taken.settings.data_dir / "results" / KINDS_FOLDER
+    if to:
+        require_writable(to, "--to")
     pinned, changed = pin_cubes(taken.stores, folder, mixed=mixed)
     if changed:
         print_notice(f"{', '.join(changed)} changed since {folder} began, and is read as it was then")

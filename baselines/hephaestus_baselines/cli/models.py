@@ -29,9 +29,9 @@ from hephaestus_build.cli.console import (
     print_notice,
     print_table,
 )
-from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, MixedOption
+from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, MixedOption, parse_pair
+from hephaestus_build.core.atomic_io import require_writable
 from hephaestus_build.core.extras import check_extra
-from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import show_progress
 from hephaestus_build.core.settings import Settings, load_settings
@@ -79,9 +79,11 @@ def predict(
     if alarms:
         check_alarm_table(alarms)
     settings = load_settings(data_dir=data_dir)
-    wanted = PairFilter(tuple(Pair.parse(name) for name in pairs or ()), since.date() if since else None, new)
+    wanted = PairFilter(tuple(map(parse_pair, pairs or ())), since.date() if since else None, new)
     cube = _find_cube_to_map(frame, settings)
     folder = to or settings_for_cube(cube, settings).data_dir / "predictions"
+    if to:
+        require_writable(to, "--to")
     written = []
     with show_progress() as listener:
         maps = predict_frame(
@@ -156,6 +158,8 @@ def detectability(
     chosen = require_model(choose_model_path(checkpoint, model))
     settings = load_settings(data_dir=data_dir)
     taken = select_benchmark_cubes(settings, cubes, simulated=simulated, mixed=mixed)
+    folder = to or chosen.parent / "detectability"
+    require_writable(folder, "--to")
     with show_progress() as listener:
         report, injected = measure_detectability(
             chosen,
@@ -170,7 +174,7 @@ def detectability(
             checker=None if unchecked else CubeIntegrityChecker(None, listener),
             listener=listener,
         )
-    paths = write_detectability(to or chosen.parent / "detectability", report, injected)
+    paths = write_detectability(folder, report, injected)
     if not report.same_split:
         print_notice(
             f"the split of these cubes is not that of training: some interferograms of their {report.split} "

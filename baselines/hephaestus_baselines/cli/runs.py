@@ -40,6 +40,7 @@ from hephaestus_build.cli.console import (
     worst_exit_code,
 )
 from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, MixedOption, parse_part
+from hephaestus_build.core.atomic_io import require_writable
 from hephaestus_build.core.errors import MissingProductsError
 from hephaestus_build.core.extras import check_extra
 from hephaestus_build.core.machine.user_paths import local_path
@@ -255,6 +256,8 @@ def _open_experiment_grid(
     recipes = chosen.make_recipes(**changes)  # reports wrong options before cubes are built
     if not results_alone:
         _require_known_models(recipes)
+    if results:
+        require_writable(results, "--results")
     settings = load_settings(data_dir=data_dir)
     home = settings.for_simulated() if simulated else settings
     folder = f"results-{world}" if world else "results"

@@ -16,6 +16,7 @@ from hephaestus_baselines.cli.options import (
 )
 from hephaestus_build.cli.console import err, out, print_json, print_notice, print_table
 from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, MixedOption
+from hephaestus_build.core.atomic_io import require_writable
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.extras import check_extra
 from hephaestus_build.core.plain_text import count_of
@@ -61,6 +62,8 @@ def score(
         write_leaderboard,
     )
 
+    if to:
+        require_writable(to, "--to")
     scorer = _Scorer(cubes, simulated, mixed, unchecked, seed, data_dir)
     entries, problems = [], []
     for path in files:
@@ -139,6 +142,7 @@ def template(
         raise UsageError(
             f"{file} is there already, perhaps with predictions; choose another name, or remove it"
         )
+    require_writable(file.parent, "the folder of FILE")
     prepared = _Scorer(cubes, simulated, mixed, unchecked, 0, data_dir).prepare(recipe)
     chosen = "interferogram" if segmentation else unit
     samples = list_samples(prepared, chosen)
@@ -175,6 +179,7 @@ def submit(
     finished = FinishedRun.open(run)
     if file.exists():
         raise UsageError(f"{file} is there already; choose another name, or remove it")
+    require_writable(file.parent, "--out")
     prepared = _Scorer(cubes, simulated, mixed, unchecked, 0, data_dir).prepare(
         finished.recipe, results=finished.statistics_folder
     )

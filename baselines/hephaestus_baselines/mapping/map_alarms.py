@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hephaestus_baselines.evaluation.predictions import count_pixel_histograms, item_probability
-from hephaestus_build.core.atomic_io import write_atomic
+from hephaestus_build.core.atomic_io import require_writable, translate_os_errors, write_atomic
 from hephaestus_build.core.bounds import KM_PER_DEGREE, Bounds
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
@@ -125,7 +125,16 @@ def _segmentation_score(probability: npt.NDArray[np.float32]) -> float:
 
 
 def check_alarm_table(path: Path) -> None:
-    """Raise UsageError if a file is there that is no table of alarms, which would be lost."""
+    """Raise an error if a table of alarms cannot be written, before the maps are made.
+
+    Raises
+    ------
+    UsageError
+        If a file is there that is no table of alarms, which would be lost.
+    HephaestusError
+        If its folder cannot be written.
+    """
+    require_writable(path.parent, "--alarms")
     if not path.exists():
         return
     head = b""
@@ -143,7 +152,8 @@ def write_alarm_table(path: Path, alarms: Iterable[MapAlarm]) -> None:
     table.writeheader()
     for alarm in alarms:
         table.writerow({**asdict(alarm), "simulated": str(alarm.simulated).lower()})
-    write_atomic(path, stream.getvalue().encode())
+    with translate_os_errors(f"writing {path}", setting="--alarms"):
+        write_atomic(path, stream.getvalue().encode())
 
 
 _COLUMNS = [field.name for field in fields(MapAlarm)]

@@ -350,6 +350,15 @@ def test_no_map_is_made_with_a_damaged_checkpoint_or_of_a_damaged_cube(home, tmp
         (["plan", "probes", "--set", "model=unet"], 2, "timm has no network 'unet'; `timm.list_models()`"),
         (["run", "--cubes", "nowhere"], 1, "there are no cubes in nowhere; `hephaestus build FRAME`"),
         (["tables", "paper", "--cubes", "nowhere"], 1, "there are no cubes in nowhere"),
+        (
+            ["run", "--results", "/dev/null/x"],
+            1,
+            "a part of the path is a file, not a folder: set --results to",
+        ),
+        (["score", "x.csv", "--to", "/dev/null/x"], 1, "not a folder: set --to to a folder"),
+        (["template", "/dev/null/x.csv"], 1, "set the folder of FILE to a folder"),
+        (["predict", FRAME, "--model", ".", "--alarms", "/dev/null/x.csv"], 1, "set --alarms to a folder"),
+        (["predict", FRAME, "--model", ".", "--pairs", "2020"], 2, "'2020' is not a pair: expected"),
         (["predict", FRAME, "--checkpoint", "none.ckpt"], 1, "there is no cube at"),
     ],
 )
