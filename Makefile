@@ -54,6 +54,8 @@ test-readers: .venv-readers/.ready ## open a cube with the readers of other proj
 TESTS := tests/unit tests/integration/cube tests/integration/export tests/integration/operations tests/integration/readers \
   $(addprefix tests/integration/,pipeline/test_build.py pipeline/test_second_source.py sources/test_arco.py) \
   $(addprefix tests/integration/,cli/test_entry_point.py cli/test_exit_codes.py test_python_search.py)
+# the oldest Python has run these with the lowest versions, and the newest versions have run them on the newest Python
+test-oldest: TESTS := tests/unit $(addprefix tests/integration/,pipeline/test_build.py export cli/test_entry_point.py)
 # the faster tests, or all of them: `make test-lowest TESTS=tests`; tests that need torch are skipped
 test-oldest test-lowest: test-%: .venv-%/.ready
 	@.venv-$*/bin/python -m pytest -n auto --dist loadfile -p no:cacheprovider $(TESTS)
