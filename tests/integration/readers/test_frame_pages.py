@@ -321,12 +321,13 @@ def test_nothing_is_wider_than_a_phone(file, opened, width, scheme):
 
 
 def test_a_frame_across_180_degrees_has_its_volcanoes_and_their_places(made, opened, tmp_path):
-    grid = replace(made.pictures.grid, west=179.9)
-    volcano = PageVolcano("Across", grid.north - grid.height * grid.dy / 2, -179.9, 1000)
+    wide = made.pictures.grid.width * made.pictures.grid.dx
+    grid = replace(made.pictures.grid, west=180 - wide / 4)
+    volcano = PageVolcano("Across", grid.north - grid.height * grid.dy / 2, wide / 4 - 180, 1000)
     moved = replace(made, pictures=replace(made.pictures, grid=grid), volcanoes=(volcano,))
     page, _ = opened(written(moved, tmp_path).as_uri())
     [place] = page.evaluate("volcanoPlaces")
-    assert place["x"] == pytest.approx(0.2 / (grid.width * grid.dx))
+    assert place["x"] == pytest.approx(0.5)
     assert page.locator("#series-what").inner_text().split(":")[0].endswith(" W")
     assert page.evaluate("placeText(0, 179.5)").endswith("179.500\u00b0 E")
 
