@@ -109,6 +109,11 @@ def timeseries(
         out.print(str(_write_picture(series, home)), soft_wrap=True)
     else:
         _print(series)
+    if not as_json and all(sample.phase_rad is None for sample in series.samples):
+        print_notice(
+            f"{series.frame}: no interferogram of these has data at the point, which is water or outside of "
+            f"their images; `hephaestus show {series.frame}` shows where there is data"
+        )
     if series.simulated and not as_json:
         print_notice(f"{series.frame}: simulated data")
 

@@ -35,7 +35,7 @@ def plot_point_series(series: PointSeries) -> Figure:
     )  # fmt: skip
     phase, coherence = all_axes[0], all_axes[-1]
     _draw_values(phase, series, "phase_rad")
-    phase.set(ylim=(-np.pi, np.pi), yticks=[-np.pi, 0, np.pi], yticklabels=["-π", "0", "π"])
+    phase.set(ylim=(-np.pi, np.pi), yticks=[-np.pi, 0, np.pi], yticklabels=["−π", "0", "π"])
     phase.set_ylabel("wrapped phase, rad", fontsize=8.5)
     if series.has_unwrapped:
         _draw_values(all_axes[1], series, "unwrapped_rad")
@@ -50,6 +50,8 @@ def plot_point_series(series: PointSeries) -> Figure:
     notes = "Wrapped phase: whole cycles are unknown, so this is no displacement."
     if any(sample.deformation not in ("", "none") for sample in series.samples):
         notes += " Red: an expert outlined deformation here."
+    if any(sample.phase_rad is None for sample in series.samples):
+        notes += " Crosses: no data."
     figure.text(0.1, 0.025, notes, fontsize=8, color=GREY)
     return figure
 

@@ -61,6 +61,9 @@ def test_no_data_is_no_value(cube: Path) -> None:
     corner = f"{grid().latitudes[0]},{grid().longitudes[-1]}"
     done = CliRunner().invoke(app, ["timeseries", str(cube), "--at", corner, "--all", "--json"])
     assert all(row["phase_rad"] is None for row in json.loads(done.stdout)["pairs"])
+    shown = CliRunner().invoke(app, ["timeseries", str(cube), "--at", corner, "--all"])
+    assert "no interferogram of these has data at the point" in shown.stderr
+    assert "has data" not in CliRunner().invoke(app, ["timeseries", str(cube), "--at", POINT]).stderr
 
 
 def test_a_lost_image_is_an_error_and_not_a_gap(cube: Path, tmp_path: Path) -> None:
