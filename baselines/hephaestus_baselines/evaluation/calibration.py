@@ -75,13 +75,18 @@ def brier_score(label: npt.NDArray[np.bool], probability: npt.NDArray[np.floatin
 def reliability_bins(
     label: npt.NDArray[np.bool], probability: npt.NDArray[np.floating], bins: int = BINS
 ) -> list[ReliabilityBin]:
-    """Return the mean probability and the share of positives in bins of equally many cases, ascending."""
+    """Return the mean probability and the share of positives in bins of equally many cases, ascending.
+
+    Cases of equal probability count as equally positive, wherever bins part them: their order says nothing.
+    """
     order = np.argsort(probability, kind="stable")
+    _, place, count = np.unique(probability, return_inverse=True, return_counts=True)
+    positive = (np.bincount(place, weights=label) / count)[place] if len(order) else label
     return [
         ReliabilityBin(
             cases=len(part),
             probability=float(probability[part].mean()),
-            share=float(label[part].mean()),
+            share=float(positive[part].mean()),
         )
         for part in np.array_split(order, min(bins, len(order)) or 1)
         if len(part)

@@ -143,6 +143,18 @@ def test_the_effective_number_of_events_is_that_of_equal_ones():
     assert effective_number(np.array([])) == 0
 
 
+def test_cases_of_equal_probability_are_equally_calibrated_in_any_order():
+    label = np.repeat([True, False], [3, 7])
+    # a model that always says the share of positives is calibrated
+    constant = reliability_bins(label, np.full(10, 0.3))
+    assert expected_calibration_error(constant) == pytest.approx(0)
+    levels = np.array([0.2, 0.8])[np.arange(40) % 2]
+    true = np.random.default_rng(1).random(40) < levels
+    order = np.random.default_rng(2).permutation(40)
+    bins = [[vars(one) for one in reliability_bins(true[on], levels[on])] for on in (slice(None), order)]
+    assert bins[0] == bins[1]
+
+
 def test_calibration_mends_probabilities_that_are_too_high():
     chance = np.random.default_rng(2)
     true = expit(chance.normal(-2, 2, 4000))
