@@ -37,7 +37,8 @@ def read_leaderboard(folder: Path) -> list[list[str]]:
         text = read_plain_file(folder, _TABLE, _MAX_BYTES).decode("utf-8")
         rows = list(csv.reader(text.splitlines()))
     except (OSError, ValueError, csv.Error) as error:
-        raise HephaestusError(f"{path} cannot be read ({sanitize_text(error, 200)}); {advice}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise HephaestusError(f"{path} cannot be read ({sanitize_text(reason, 200)}); {advice}") from error
     if not rows or len(rows) > _MOST_ROWS or any(len(row) > _MOST_COLUMNS for row in rows):
         raise HephaestusError(f"{path} is no table of the benchmark; {advice}")
     return [[sanitize_text(cell, 300) for cell in row] for row in rows]

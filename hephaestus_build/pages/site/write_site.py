@@ -125,11 +125,12 @@ def write_site(
     Raises
     ------
     HephaestusError
-        If the folder cannot be written.
+        If the folder cannot be written, or `benchmark` has no such table.
     UsageError
         If a page would replace a file of somebody else.
     """
     home = settings.for_frame(frames[0])
+    rows = read_leaderboard(benchmark) if benchmark is not None else None
     check_export_target(cubes_dir_for(home, frames[0]) / f"{frames[0]}.zarr", folder)
     with translate_os_errors(f"the site in {folder}", setting="--out"), exclusive_lock(folder / "site"):
         target = SiteFolder(folder, simulated=home.is_simulated)
@@ -143,9 +144,8 @@ def write_site(
         if (card := read_card(folder)) is not None:
             files["data-card.html"] = render_card_page(*card, totals).encode()
             beside.insert(0, ("data-card.html", "the data card"))
-        if benchmark is not None:
-            table = render_benchmark_page(read_leaderboard(benchmark), totals)
-            files["benchmark.html"] = table.encode()
+        if rows is not None:
+            files["benchmark.html"] = render_benchmark_page(rows, totals).encode()
             beside.insert(0, ("benchmark.html", "the benchmark's table"))
         volcanoes = group_by_volcano(found.frames)
         for slug, (volcano, seen_by) in volcanoes.items():

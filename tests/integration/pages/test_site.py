@@ -15,7 +15,7 @@ import pytest
 
 from archives import FRAME, copied, settings_for
 from hephaestus_build.core.atomic_io import hash_bytes
-from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.core.registry import load_schema
@@ -226,6 +226,9 @@ def test_a_link_in_the_folder_is_not_written_through(write, tmp_path):
 
 
 def test_what_stands_beside_is_linked_and_the_benchmark_is_a_page(write, tmp_path):
+    with pytest.raises(HephaestusError, match=r"cannot be read \(No such file or directory\)"):
+        write(benchmark=tmp_path / "missing")
+    assert not (tmp_path / "site").exists()  # said before any page is made
     (tmp_path / "site" / "catalog").mkdir(parents=True)
     (tmp_path / "site" / "catalog" / "README.md").write_text("card")
     (tmp_path / "leaderboard.csv").write_text("model,mean\nresnet18,0.5\n")
