@@ -82,6 +82,8 @@ def cached_features(
     arrays = {key: np.ascontiguousarray(getattr(made, key), dtype) for key, dtype in _DTYPES.items()}
     with translate_os_errors(f"features: writing {path}"):
         folder.mkdir(parents=True, exist_ok=True)
+        if not path.is_file():
+            path.unlink(missing_ok=True)  # a pipe or a lost link, which no file replaces by itself
         write_atomic(path, save(arrays, {"about": document, "hash": _hash(arrays)}))
     return WindowFeatures(**arrays)
 
