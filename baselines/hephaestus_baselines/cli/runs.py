@@ -346,7 +346,9 @@ def format_headline_score(result: Any) -> str:
         beside = (
             result.assessment.controls[told.control].scores[told.score].value if told.control else math.nan
         )
-        return f"macro F1 {told.value:.3f} ({told.control or 'no control'} {beside:.3f})"
+        return (
+            f"macro F1 {_format_score(told.value)} ({told.control or 'no control'} {_format_score(beside)})"
+        )
     unit: Any = "pixels" if result.task == "segmentation" else "items"
     name = HEADLINE_SCORE[unit]
     found = result.assessment.units[unit]
@@ -354,7 +356,11 @@ def format_headline_score(result: Any) -> str:
     controls |= {control: scores.test.values[name] for control, scores in found.controls.items()}
     best = max(controls, key=lambda control: -1.0 if math.isnan(controls[control]) else controls[control])
     title = "F1" if name == "f1" else "average precision"
-    return f"{title} {found.test.values[name]:.3f} ({best} {controls[best]:.3f})"
+    return f"{title} {_format_score(found.test.values[name])} ({best} {_format_score(controls[best])})"
+
+
+def _format_score(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.3f}"
 
 
 def _outcome_json(end: RunOutcome) -> dict[str, Any]:

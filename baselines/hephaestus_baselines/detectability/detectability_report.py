@@ -31,6 +31,7 @@ DETECTABILITY_FORMAT: Literal["hephaestus-detectability/3"] = "hephaestus-detect
 _MAX_FRAMES = 8
 #: Maximum number of interferograms that are drawn.
 _MAX_INTERFEROGRAMS = 60
+_LIMIT_NAMES = dict(zip(LIMIT_SHARES, ("half found from", "9 of 10 found from"), strict=True))
 _CENTIMETRE_TICKS, _FRINGE_TICKS = (0.25, 0.5, 1, 2, 4, 8, 16, 32), (0.1, 0.3, 1, 3, 10)
 
 
@@ -279,7 +280,7 @@ def draw_interferogram_limits(report: DetectabilityReport) -> Figure:
             axes.plot([low, high], [height, height], color=color, linewidth=1.2, alpha=0.6)
             if not np.isnan(limit.displacement_cm):
                 axes.plot(limit.displacement_cm, height, marker=marker, markersize=4, color=color)
-        axes.plot([], [], color=color, marker=marker, markersize=4, label=f"{10 * share:g} of 10 found from")
+        axes.plot([], [], color=color, marker=marker, markersize=4, label=_LIMIT_NAMES[share])
     names = [f"{one.frame} {one.pairs[0]}{' ...' if len(one.pairs) > 1 else ''}" for one in known]
     axes.set_yticks(range(len(known)), names)
     axes.set_ylim(len(known) - 0.4, -0.6)
