@@ -105,7 +105,8 @@ def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
     """Write a checkpoint with its content hash, atomically, and sync it to disk."""
     stream = io.BytesIO()
     torch.save(dict(content), stream)
-    write_atomic(path, add_zip_hash(stream), durable=True)
+    with add_zip_hash(stream) as sealed:  # released even if the disk is full
+        write_atomic(path, sealed, durable=True)
 
 
 def read_checkpoint(path: Path, *, unsealed: bool = False) -> dict[str, Any]:

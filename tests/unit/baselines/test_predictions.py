@@ -1,10 +1,12 @@
 """Tests that predictions hold all data that scores need, without losses or duplicates."""
 
+import errno
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from hephaestus_baselines.evaluation import predictions
 from hephaestus_baselines.evaluation.predictions import (
     ALARM_PIXELS,
     PROBABILITY_BINS,
@@ -14,6 +16,7 @@ from hephaestus_baselines.evaluation.predictions import (
     count_pixel_histograms,
     item_probability,
 )
+from hephaestus_baselines.training import checkpoints
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.dataset.tiling import tile_whole_frame
 from toy_predictions import CLASSIFIER, SEGMENTER, classified, row, segmented
@@ -22,6 +25,28 @@ from toy_predictions import CLASSIFIER, SEGMENTER, classified, row, segmented
 @pytest.fixture
 def chance():
     return np.random.default_rng(7)
+
+
+@pytest.mark.parametrize(
+    ("module", "write"),
+    [
+        (predictions, lambda path: classified([1, 0], [0.5, 0.1]).write(path)),
+        (checkpoints, lambda path: checkpoints.write_checkpoint({"a": 1}, path)),
+    ],
+)
+def test_a_full_disk_leaves_no_memory_in_use(tmp_path, monkeypatch, module, write):
+    # what is kept by the error would be named in lines of their own when it is collected
+    given = []
+
+    def full(path, content, **options):
+        given.append(content)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "write_atomic", full)
+    with pytest.raises((OSError, HephaestusError)):
+        write(tmp_path / "file")
+    with pytest.raises(ValueError, match="released"):
+        given[0].tobytes()
 
 
 def test_written_predictions_are_read_back_as_they_were(tmp_path, chance):
