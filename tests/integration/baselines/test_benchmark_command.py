@@ -585,8 +585,9 @@ def test_a_command_without_any_cube_says_where_there_is_none(home, tmp_path, mon
     source = checkpoint(home, "classification")
     shutil.copytree(source.parent, tmp_path / "run")
     shutil.copy(source, tmp_path / "best.ckpt")
-    command = ("--cubes", home / "cubes", "--unchecked", "--device", "cpu")
-    assert hephaestus("benchmark", "submit", source.parent, "--out", tmp_path / "mine.csv", *command) == 0
+    if "mine.csv" in words:
+        command = ("--cubes", home / "cubes", "--unchecked", "--device", "cpu")
+        assert hephaestus("benchmark", "submit", source.parent, "--out", tmp_path / "mine.csv", *command) == 0
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()
     assert hephaestus("benchmark", *words, "--data-dir", tmp_path / "empty") == 1
