@@ -136,13 +136,15 @@ class StopSignalHandler:
             self._unraisable(dropped)
             return
         self._again, self._is_dropped = self._again + 1, True
-        main = threading.main_thread().ident
         # from another thread, after the callback has returned
-        timer = threading.Timer(
-            _AGAIN_SECONDS, signal.pthread_kill, (main, self.caught_signal or signal.SIGINT)
-        )
+        timer = threading.Timer(_AGAIN_SECONDS, self._send_again)
         timer.daemon = True
         timer.start()
+
+    def _send_again(self) -> None:
+        main = threading.main_thread().ident
+        if main is not None and not self._over:
+            signal.pthread_kill(main, self.caught_signal or signal.SIGINT)
 
     def _watch(self) -> None:
         with open(self._reader, "rb", buffering=0) as pipe:  # noqa: PTH123 (no path)
