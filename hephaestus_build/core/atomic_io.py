@@ -112,7 +112,7 @@ def make_folder(path: Path) -> None:
 
 
 def require_writable(folder: Path, setting: str) -> None:
-    """Create a folder unless it exists, and check that files can be written in it, before long work.
+    """Check that files can be written in a folder that exists or can be made, before long work; make nothing.
 
     Parameters
     ----------
@@ -126,8 +126,8 @@ def require_writable(folder: Path, setting: str) -> None:
         If no file can be written there.
     """
     with translate_os_errors(f"writing into {folder}", setting=setting):
-        make_folder(folder)
-        with TemporaryFile(dir=folder):
+        there = next(one for one in (folder, *folder.parents) if one.exists() or one.is_symlink())
+        with TemporaryFile(dir=there):
             pass
 
 

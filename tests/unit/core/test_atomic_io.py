@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hephaestus_build.core.atomic_io import make_folder, write_atomic
+from hephaestus_build.core.atomic_io import make_folder, require_writable, write_atomic
+from hephaestus_build.core.errors import HephaestusError
 
 
 def refuse_first(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
@@ -71,3 +72,14 @@ def test_a_link_to_a_file_is_replaced(tmp_path):
     write_atomic(tmp_path / "link", b"content")
     assert (tmp_path / "file").read_bytes() == b"other"
     assert (tmp_path / "link").read_bytes() == b"content"
+
+
+def test_a_folder_to_be_made_is_checked_without_making_it(tmp_path):
+    require_writable(tmp_path / "new" / "inner", "--to")
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    (tmp_path / "lost").symlink_to("nowhere")
+    for name in ("file", "lost"):
+        for folder in (tmp_path / name, tmp_path / name / "inner"):
+            with pytest.raises(HephaestusError, match=f"writing into {folder}.*--to"):
+                require_writable(folder, "--to")
