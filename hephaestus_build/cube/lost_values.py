@@ -1,7 +1,7 @@
-"""What of a generation's values the next one does not know any more.
+"""The values of a generation that the next one no longer has.
 
-For a Zarr reader, a chunk that is missing holds the fill value. So whoever opened the earlier generation by
-name would take values that are lost for no data, unless their keys lead to an error.
+A Zarr reader takes a missing chunk for the fill value. Readers that opened the earlier generation by name
+would therefore take lost values for no data, unless their keys lead to an error.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class MapAlarm:
     frame, pair : str
         Frame and pair; of a series its last one.
     probability : float
-        Of the interferogram: the highest that 100 pixels of a segmentation reach, or the
+        Of the interferogram: the score of a segmentation as runs have it, or the
         highest window of a classification.
     threshold : float
         That of interferograms, which the run chose on validation.
