@@ -89,3 +89,16 @@ class SampleDraw(NamedTuple):
     item: int
     seed: int
     like: int = -1
+
+
+def count_draws(positives: int, items: int, *, balance: bool) -> int:
+    """Return the number of draws of an epoch: twice the positives if they are balanced, or all items.
+
+    Parameters
+    ----------
+    positives, items : int
+        Number of training items that show deformation, and of all.
+    balance : bool
+        Whether as many negatives as positives are drawn, repeatedly if they are fewer.
+    """
+    return 2 * positives if balance and 0 < positives < items else items

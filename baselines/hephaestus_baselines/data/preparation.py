@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -247,14 +247,15 @@ def prepare_data(
     members: dict[SplitPart, list[tuple[Sample, ...]]] = {}
     left_out: dict[SplitPart, int] = {}
     for part in PARTS:
-        groups = group_samples(made, part, series=series)
-        certain = [group for group in groups if group[0].frame.id not in doubtful]
-        left_out[part] = len(groups) - len(certain)
-        members[part] = evenly_spaced([group for group in certain if shaken.isdisjoint(group)], limit)
+        chosen, left_out[part] = select_groups(
+            made, part, series=series, uncertain_frames=doubtful, earthquakes=shaken
+        )
+        members[part] = evenly_spaced(chosen, limit)
         if not members[part] and left_out[part]:
             raise HephaestusError(
                 f"the {part} part of the split {split} has frames with uncertain outlines alone ("
-                f"{', '.join(sorted({group[0].frame.id for group in groups}))}), which this task leaves out; "
+                f"{', '.join(sorted({sample.frame.id for sample in made.parts[part]}))}), which this task "
+                "leaves out; "
                 "choose another split, or keep them (--set uncertain=keep)"
             )
         if not members[part]:
@@ -318,6 +319,40 @@ def prepare_data(
 def group_samples(split: Split, part: SplitPart, *, series: bool) -> list[tuple[Sample, ...]]:
     """Return the series of a part of a split, or each of its samples alone."""
     return [one.members for one in split.series[part]] if series else [(one,) for one in split.parts[part]]
+
+
+def select_groups(
+    split: Split,
+    part: SplitPart,
+    *,
+    series: bool,
+    uncertain_frames: Collection[str],
+    earthquakes: Collection[Sample],
+) -> tuple[list[tuple[Sample, ...]], int]:
+    """Select what a run uses of a part of its split.
+
+    Parameters
+    ----------
+    split : Split
+    part : str
+    series : bool
+        Whether a run uses series instead of single samples.
+    uncertain_frames : collection of str
+        Frames that are left out because their outlines are uncertain.
+    earthquakes : collection of Sample
+        Samples that are left out, and series with one of them, because they show an earthquake alone.
+
+    Returns
+    -------
+    groups : list of tuple of Sample
+        The series, or each sample alone.
+    uncertain : int
+        Number of groups that are left out because their outlines are uncertain.
+    """
+    groups = group_samples(split, part, series=series)
+    certain = [group for group in groups if group[0].frame.id not in uncertain_frames]
+    chosen = [group for group in certain if not any(sample in earthquakes for sample in group)]
+    return chosen, len(groups) - len(certain)
 
 
 def _read_samples(store: Path) -> list[Sample]:

@@ -10,13 +10,16 @@ from typing import Any
 
 from hephaestus_baselines.config.architecture_catalog import MODELS
 from hephaestus_baselines.config.run_config import Recipe
+from hephaestus_baselines.data.dataset_items import count_draws
 from hephaestus_baselines.data.pinned_cubes import resolve_pin
-from hephaestus_baselines.data.preparation import group_samples
+from hephaestus_baselines.data.preparation import select_groups
+from hephaestus_baselines.data.sample_attributes import read_sample_attributes
 from hephaestus_baselines.evaluation.result_schema import RunRecord
 from hephaestus_baselines.experiments.experiment_grid import ExperimentGrid, select_part
 from hephaestus_baselines.reporting.published_scores import PUBLISHED_RUNTIME_HOURS
 from hephaestus_build.cube.discovery import list_cubes
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.cube.reading.window_reader import WindowReader
 from hephaestus_build.dataset.coverage import (
     CoverageCounts,
     VisibleDeformation,
@@ -25,7 +28,7 @@ from hephaestus_build.dataset.coverage import (
     visible_in_cubes,
 )
 from hephaestus_build.dataset.samples import Sample, samples_from_cube
-from hephaestus_build.dataset.splits import PARTS, Split, make_split, split_rule
+from hephaestus_build.dataset.splits import PARTS, Split, SplitPart, make_split, split_rule
 
 #: Bytes per trainable parameter: 4 in the best checkpoint; 12 in the last one, with AdamW's two moments.
 _BYTES_PER_BEST_PARAMETER, _BYTES_PER_LAST_PARAMETER = 4, 12
@@ -202,6 +205,7 @@ class _PinnedSamples:
     is_simulated: bool
     _splits: dict[str, Split] = field(default_factory=dict)
     _visible: dict[Any, dict[Sample, VisibleDeformation]] = field(default_factory=dict)
+    _names: dict[Any, tuple[str, ...]] = field(default_factory=dict)
 
     def split_of(self, recipe: Recipe) -> Split:
         """Return the split of a run."""
@@ -235,21 +239,44 @@ class _PinnedSamples:
 
     def count_samples(self, recipe: Recipe) -> dict[str, int]:
         """Return how many samples or series a run uses of each part, and how many an epoch trains on."""
-        shaken = self.earthquakes_left_out_of(recipe)
-        items = {
-            part: [
-                group
-                for group in group_samples(self.split_of(recipe), part, series=recipe.series)
-                if shaken.isdisjoint(group)
-                and (recipe.uses_uncertain or group[0].frame.id not in self.doubtful)
-            ]
+        groups = {
+            part: select_groups(
+                self.split_of(recipe), part, series=recipe.series,
+                uncertain_frames=() if recipe.uses_uncertain else self.doubtful,
+                earthquakes=self.earthquakes_left_out_of(recipe),
+            )[0]
             for part in PARTS
-        }
-        positive = sum(any(sample.positive for sample in group) for group in items["train"])
-        epoch = 2 * min(positive, len(items["train"]) - positive) if recipe.balance else len(items["train"])
+        }  # fmt: skip
         if recipe.spec.tells_kind:
-            epoch = positive
-        return {**{part: len(items[part]) for part in PARTS}, "an epoch": epoch}
+            groups = {
+                part: [group for group in groups[part] if self._tells_kind(recipe, part, group)]
+                for part in PARTS
+            }
+            epoch = len(groups["train"])
+        else:
+            positives = sum(any(sample.positive for sample in group) for group in groups["train"])
+            epoch = count_draws(positives, len(groups["train"]), balance=recipe.balance)
+        return {**{part: len(groups[part]) for part in PARTS}, "an epoch": epoch}
+
+    def _tells_kind(self, recipe: Recipe, part: SplitPart, group: Sequence[Sample]) -> bool:
+        """Whether samples are used where the kind of deformation is asked for.
+
+        In training those with a known class are used, else those with deformation in a window.
+        """
+        positives = [sample for sample in group if sample.positive]
+        if part != "train":
+            visible = self.visible_to(recipe)
+            return any(visible[sample].touched for sample in positives)
+        names = [name for sample in positives for name in self._class_names(recipe, sample)]
+        return bool(recipe.spec.classes_of_names(names))
+
+    def _class_names(self, recipe: Recipe, sample: Sample) -> tuple[str, ...]:
+        key = recipe.spec.labels, recipe.positives, sample
+        if key not in self._names:
+            cube, volcanic = WindowReader(self.stores[sample.frame.id]), recipe.positives == "volcanic"
+            found = read_sample_attributes(cube, sample, volcanic_only=volcanic)
+            self._names[key] = found.names_in(recipe.spec.labels)
+        return self._names[key]
 
 
 def _read_samples(bench: ExperimentGrid) -> _PinnedSamples:

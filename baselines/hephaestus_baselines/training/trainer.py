@@ -26,13 +26,13 @@ from torch import Tensor
 from hephaestus_baselines.config.channels import channel_moments
 from hephaestus_baselines.config.run_config import Recipe
 from hephaestus_baselines.config.tasks import TASK_SPECS
+from hephaestus_baselines.data.dataset_items import count_draws
 from hephaestus_baselines.data.packed_batches import PackedBatch, PackedWindows, return_batch
 from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.data.samplers import (
     EpochBatchSampler,
     RunSchedule,
     derive_seed,
-    draw_epoch,
     permute_labels,
     stratified_subset,
 )
@@ -230,7 +230,7 @@ def _count_draws(recipe: Recipe, prepared: PreparedData) -> int:
     if recipe.spec.tells_kind:
         return len(select_task_items(recipe.task, prepared, "train")) // recipe.devices
     flags = [item.positive for item in prepared.items["train"]]
-    return len(draw_epoch(flags, recipe.seed, 0, balance=recipe.balance)) // recipe.devices
+    return count_draws(sum(flags), len(flags), balance=recipe.balance) // recipe.devices
 
 
 def _find_resume_checkpoint(recipe: Recipe, prepared: PreparedData, folder: Path, device: str) -> Path | None:

@@ -12,8 +12,11 @@ import shapely
 
 import toy_cube
 from hephaestus_baselines.config.run_config import Preset
+from hephaestus_baselines.config.tasks import KIND_TASKS
 from hephaestus_baselines.data.preparation import PreparedData, prepare_data
 from hephaestus_baselines.data.sample_attributes import assign_events
+from hephaestus_baselines.data.samplers import draw_epoch
+from hephaestus_baselines.data.task_items import select_task_items
 from hephaestus_baselines.data.window_dataset import WindowDataset
 from hephaestus_baselines.experiments.cost_estimate import estimate_cost
 from hephaestus_baselines.experiments.experiment_grid import open_experiment_grid
@@ -21,6 +24,7 @@ from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.dataset.samples import Sample
+from hephaestus_build.dataset.splits import PARTS
 from hephaestus_build.dataset.tiling import Tile, Tiling
 
 #: Frames for test, validation (a published frame of etna), and two for training.
@@ -172,16 +176,24 @@ def test_an_earthquake_alone_is_no_positive_that_windows_fail_to_show(
             name=deformation,
             description="",
             fields={"split": SPLIT, "size": 32, "positives": deformation, "weights": "none"},
-            tasks={"classification": {"models": {"resnet-tiny": {}}}},
+            tasks={task: {"models": {"resnet-tiny": {}}} for task in ("classification", *KIND_TASKS)},
             series=(False,),
             atmosphere=("none",),
         )
         planned = estimate_cost(open_experiment_grid(preset, tmp_path, tmp_path / "results", mixed=True))
         assert planned.coverage["test"] == test
-        items = {part: {(one.frame, one.pairs) for one in found.items[part]} for part in found.items}
-        assert {part: planned.samples["single"][part] for part in items} == {
-            part: len(pairs) for part, pairs in items.items()
-        }
+        for task in ("classification", *KIND_TASKS):
+            used = {
+                part: {(item.frame, item.pairs) for item in select_task_items(task, found, part)}
+                for part in PARTS
+            }
+            samples = planned.samples[f"single, {task}"]
+            assert {part: samples[part] for part in PARTS} == {
+                part: len(pairs) for part, pairs in used.items()
+            }
+            train = [item.positive for item in found.items["train"]]
+            drawn = len(used["train"]) if task in KIND_TASKS else len(draw_epoch(train, 0, 0))
+            assert samples["an epoch"] == drawn
     assert counts == {False: 2, True: 1}
 
 

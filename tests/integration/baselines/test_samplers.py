@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hephaestus_baselines.data.dataset_items import count_draws
 from hephaestus_baselines.data.samplers import (
     EpochBatchSampler,
     count_batches,
@@ -24,6 +25,7 @@ FLAGS = st.lists(st.booleans(), min_size=2, max_size=60)
 @given(FLAGS, st.integers(0, 2**32 - 1), st.integers(0, 100))
 def test_an_epoch_has_all_positives_and_as_many_negatives(flags: list[bool], seed: int, epoch: int) -> None:
     drawn = Counter(draw.item for draw in draw_epoch(flags, seed, epoch))
+    assert drawn.total() == count_draws(sum(flags), len(flags), balance=True)
     if len(set(flags)) < 2:
         assert drawn == Counter(range(len(flags)))
         return
