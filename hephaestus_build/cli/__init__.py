@@ -81,13 +81,13 @@ class _LazyCommandGroup(TyperGroup):
         except KeyboardInterrupt:  # Typer would end without a message
             raise StoppedError from None
         except Exception as error:
-            raise _as_logged(error) from None
+            raise _reword(error) from None
 
     def make_context(self, *words: Any, **options: Any) -> Any:
         try:
             return super().make_context(*words, **options)
         except Exception as error:
-            raise _as_logged(error) from None
+            raise _reword(error) from None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, words = super().resolve_command(ctx, args)
@@ -138,10 +138,14 @@ class _LazyCommandGroup(TyperGroup):
             formatter.write_dl(list(describe_commands().items()))
 
 
-def _as_logged(error: Exception) -> Exception:
-    """Return a wrong usage, which Typer prints as text, as an error of this package if JSON is wanted."""
+def _reword(error: Exception) -> Exception:
+    """Return a wrong usage, which Typer prints as text, in plain words; our own error for JSON."""
     said = getattr(error, "format_message", None)  # of what Typer prints
-    if said is None or not re.search(r"(^| )--log-format[ =]json( |$)", " ".join(sys.argv[1:])):
+    if said is None:
+        return error
+    if isinstance(message := getattr(error, "message", None), str):
+        error.message = message.removeprefix("Value error, ")  # type: ignore[attr-defined]  # pydantic's
+    if not re.search(r"(^| )--log-format[ =]json( |$)", " ".join(sys.argv[1:])):
         return error
     _set_log_format(LogFormat.JSON)  # the option may not have been read yet
     return UsageError(said())

@@ -114,7 +114,7 @@ def probe(
             listener=listener,
         )
     name = f"{recipe.key}-{task.value}.json"
-    with translate_os_errors(f"probe: writing {folder / name}"):
+    with translate_os_errors(f"probe: writing {folder / name}", setting="--to"):
         make_folder(folder)
         write_atomic(folder / name, report.model_dump_json(indent=1).encode() + b"\n")
     if as_json:

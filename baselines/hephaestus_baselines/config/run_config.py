@@ -392,7 +392,7 @@ class Recipe(BaseModel):
             If the file cannot be written.
         """
         text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-        with translate_os_errors(f"run {self.key}: writing {path}"):
+        with translate_os_errors(f"run {self.key}: writing {path}", setting="--results"):
             write_atomic(path, text.encode())
 
 

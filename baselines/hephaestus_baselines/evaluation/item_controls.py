@@ -93,7 +93,7 @@ class ItemControls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         HephaestusError
             If the file cannot be written.
         """
-        with translate_os_errors(f"writing {path}"):
+        with translate_os_errors(f"writing {path}", setting="--results"):
             write_atomic(path, add_json_hash(msgspec.json.encode(self)))
 
     @classmethod

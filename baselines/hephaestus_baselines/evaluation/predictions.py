@@ -222,7 +222,10 @@ class Predictions:
         arrays |= {f"pixels_{name}": values for name, values in (self.pixels or {}).items()}
         stream = io.BytesIO()
         np.savez_compressed(stream, document=np.frombuffer(json.dumps(document).encode(), "u1"), **arrays)
-        with translate_os_errors(f"{self.source.model}: writing {path}"), add_zip_hash(stream) as sealed:
+        with (
+            translate_os_errors(f"{self.source.model}: writing {path}", setting="--results"),
+            add_zip_hash(stream) as sealed,
+        ):
             write_atomic(path, sealed)
 
     @classmethod

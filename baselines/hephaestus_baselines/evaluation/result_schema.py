@@ -337,7 +337,7 @@ class RunRecord(ResultModel):
         HephaestusError
             If the file cannot be written.
         """
-        with translate_os_errors(f"{self.key}: writing {path}"):
+        with translate_os_errors(f"{self.key}: writing {path}", setting="--results"):
             content = self.model_dump_json(indent=1, exclude={"seal"}).encode()
             write_atomic(path, add_json_hash(content), durable=True)
 

@@ -158,7 +158,7 @@ class MapStore:
         HephaestusError
             If a file cannot be removed.
         """
-        with translate_os_errors(f"{self.path.stem}: removing leftovers of an earlier run"):
+        with translate_os_errors(f"{self.path.stem}: removing leftovers of an earlier run", setting="--to"):
             for draft in self.path.parent.glob(f".{self.path.name}.*"):
                 if is_real_folder(draft):
                     remove_folder(draft.parent, draft.name)
@@ -182,7 +182,7 @@ class MapStore:
             If the map cannot be written.
         """
         with (
-            translate_os_errors(f"{self.path.stem}: writing the map of {made.name}"),
+            translate_os_errors(f"{self.path.stem}: writing the map of {made.name}", setting="--to"),
             _suppress_zarr_warnings(),
         ):
             keys = self._arrays or self._create()
@@ -214,7 +214,10 @@ class MapStore:
         """
         if not self._unpublished_rows:
             return
-        with translate_os_errors(f"{self.path.stem}: publishing the maps"), _suppress_zarr_warnings():
+        with (
+            translate_os_errors(f"{self.path.stem}: publishing the maps", setting="--to"),
+            _suppress_zarr_warnings(),
+        ):
             assert self._arrays
             rows = {**self._rows, **self._unpublished_rows}
             changed = {row.place for row in self._unpublished_rows.values()}
@@ -340,7 +343,7 @@ def write_map_geotiff(path: Path, made: ProbabilityMap, grid: Grid, tags: Mappin
     )
     about = {"PAIRS": " ".join(pair.name for pair in made.pairs), "CUBE_GENERATION": str(made.generation)}
     layer = GeotiffLayer(path.name, variable, (), {**tags, **about, KEY_TAG: str(made.images_hash)})
-    with translate_os_errors(f"{path.name}: writing it"):
+    with translate_os_errors(f"{path.name}: writing it", setting="--to"):
         write_atomic(path, encode_cog(round_probability(made.probability), grid, layer))
 
 
@@ -379,7 +382,7 @@ def write_map_figure(
         If the file cannot be written.
     """
     figure = draw_map_figure(made, phase, grid, title, threshold=threshold, simulated=simulated)
-    write_figure(figure, path)
+    write_figure(figure, path, setting="--to")
 
 
 def draw_map_figure(

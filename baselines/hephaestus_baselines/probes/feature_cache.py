@@ -80,7 +80,7 @@ def cached_features(
             )  # fmt: skip
     made = compute()
     arrays = {key: np.ascontiguousarray(getattr(made, key), dtype) for key, dtype in _DTYPES.items()}
-    with translate_os_errors(f"features: writing {path}"):
+    with translate_os_errors(f"features: writing {path}", setting="--results or --to"):
         folder.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
             path.unlink(missing_ok=True)  # a pipe or a lost link, which no file replaces by itself

@@ -118,7 +118,7 @@ class ResultTables:
             If a file cannot be written.
         """
         forms = {"md": self.to_markdown(), "csv": self.to_csv(), "json": self.to_json()}
-        with translate_os_errors(f"tables: writing {folder}"):
+        with translate_os_errors(f"tables: writing {folder}", setting="--results"):
             for ending, text in forms.items():
                 write_atomic(folder / f"tables.{ending}", text.encode())
         return tuple(folder / f"tables.{ending}" for ending in forms)

@@ -173,8 +173,15 @@ def draw_atmosphere_comparison(
     return figure
 
 
-def write_figure(figure: Figure, path: Path) -> None:
+def write_figure(figure: Figure, path: Path, *, setting: str = "--results") -> None:
     """Write a figure to `path` (``.png``) atomically.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : pathlib.Path
+    setting : str
+        Option that names the folder, for messages.
 
     Raises
     ------
@@ -185,7 +192,7 @@ def write_figure(figure: Figure, path: Path) -> None:
     # no palette: with this many hues it would tint the greys
     with suppress_glyph_warnings():
         figure.savefig(stream, format="png", pil_kwargs={"optimize": True})
-    with translate_os_errors(f"writing {path}"):
+    with translate_os_errors(f"writing {path}", setting=setting):
         write_atomic(path, stream.getvalue())
 
 

@@ -189,7 +189,7 @@ def train_model(
         )
         with (
             translate_reader_errors(f"run {recipe.key}", readers),
-            translate_os_errors(f"run {recipe.key}: training in {folder}"),
+            translate_os_errors(f"run {recipe.key}: training in {folder}", setting="--results"),
             _restore_keyboard_interrupt(),
         ):
             try:

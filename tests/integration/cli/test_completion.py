@@ -62,6 +62,10 @@ def test_the_script_of_the_completion_is_shown() -> None:
         (["splits", "sumary"], "Did you mean 'summary'?"),
         (["build", "--jsn"], "--json"),
         (["pairs", "--upstraem"], "--upstream"),
+        (
+            ["export", "198A_00210_131313", "--to", "geotif"],
+            "'--to': 'geotif' is not one of 'zarr2', 'geotiff'",
+        ),
     ],
 )
 def test_mistyped_words_are_answered_with_the_nearest(words: list[str], said: str) -> None:
