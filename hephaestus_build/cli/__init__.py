@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from importlib import import_module
 from keyword import iskeyword
@@ -94,6 +94,7 @@ class _LazyCommandGroup(TyperGroup):
         if command is not None and not ctx.resilient_parsing:
             from hephaestus_build.cli.degrees import require_one_word
 
+            _require_content(words)
             require_one_word(command.params, words)
         return name, command, words
 
@@ -136,6 +137,17 @@ class _LazyCommandGroup(TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(describe_commands().items()))
+
+
+def _require_content(words: Sequence[str]) -> None:
+    """Raise UsageError if a word is empty: an empty path would mean the current folder."""
+    for place, word in enumerate(words):
+        option, given, value = word.partition("=")
+        if word and (value or not given or not option.startswith("--")):
+            continue
+        before = option or (words[place - 1] if place and words[place - 1].startswith("-") else "")
+        what = f"{before} has an empty value" if before else "an argument is empty"
+        raise UsageError(f"{what}, as a shell variable that is not set leaves it; give it, or leave it out")
 
 
 def _reword(error: Exception) -> Exception:

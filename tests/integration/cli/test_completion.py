@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hephaestus_build.cli import COMMANDS, app
+from hephaestus_build.core.errors import UsageError
 
 RUN = CliRunner()
 
@@ -72,6 +73,20 @@ def test_mistyped_words_are_answered_with_the_nearest(words: list[str], said: st
     done = RUN.invoke(app, words)
     assert done.exit_code == 2
     assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["site", "--out", ""], "--out has an empty value"),
+        (["export", "198A_00210_131313", "--to", "geotiff", "--out="], "--out has an empty value"),
+        (["inspect", ""], "an argument is empty"),
+    ],
+)
+def test_an_empty_word_is_not_the_current_folder(words: list[str], said: str) -> None:
+    done = RUN.invoke(app, words)
+    assert isinstance(done.exception, UsageError)
+    assert said in str(done.exception)
 
 
 def test_what_is_like_nothing_is_refused_plainly() -> None:
