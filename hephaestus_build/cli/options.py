@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,10 +16,9 @@ from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.registry import OPTIONAL_VARIABLES, published_frames
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
-from hephaestus_build.operations.frame_list import read_frame_list
-from hephaestus_build.pipeline.frame_cost import fingerprint_frames, select_frame_part
-from hephaestus_build.pipeline.plan import BuildRequest
-from hephaestus_build.simulation.server.embedded import embedded_frames
+
+if TYPE_CHECKING:  # what builds need takes half a second to load, and most commands do without
+    from hephaestus_build.pipeline.plan import BuildRequest
 
 _PART_DIGITS = 18  # of the numbers of --part
 
@@ -141,6 +140,8 @@ def make_build_request(
     frame: Frame, settings: Settings, since: datetime | None, until: datetime | None, limit: int | None
 ) -> BuildRequest:
     """Return the build request of a command's options."""
+    from hephaestus_build.pipeline.plan import BuildRequest
+
     return BuildRequest(frame, settings.pairs, _to_date(since), _to_date(until), limit, settings.variables)
 
 
@@ -178,6 +179,9 @@ def list_named_frames(
 
 def list_known_frames(settings: Settings) -> list[Frame]:
     """Return all frames that are known without asking an archive, and say so where a list was kept."""
+    from hephaestus_build.operations.frame_list import read_frame_list
+    from hephaestus_build.simulation.server.embedded import embedded_frames
+
     kept = read_frame_list(settings)
     if settings.is_simulated:
         return list(kept.frames if kept else embedded_frames())
@@ -205,6 +209,8 @@ def require_frames_to_build(chosen: list[Frame] | None, settings: Settings) -> l
             "name a frame, such as 124D_04854_171313, or add --simulated for the embedded sample; "
             "`hephaestus frames` finds frames by volcano or place"
         )
+    from hephaestus_build.simulation.server.embedded import embedded_frames
+
     return list(embedded_frames()) if chosen is None else chosen
 
 
@@ -263,6 +269,8 @@ def select_requested_part(requests: list[BuildRequest], part: str | None) -> lis
     if part is None:
         return requests
     number, count = parse_part(part)
+    from hephaestus_build.pipeline.frame_cost import fingerprint_frames, select_frame_part
+
     chosen = select_frame_part(requests, (number, count))
     which = f"{count_of(len(requests), 'frame')} (list {fingerprint_frames(requests)})"
     if chosen:

@@ -7,11 +7,18 @@ from collections.abc import Callable
 from hephaestus_build.core.frames import LICSAR, Frame
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.sources.interferograms import InterferogramSource, ProductHistory
-from hephaestus_build.sources.licsar.portal import LicsarPortal
+
+
+def _open_licsar(settings: Settings, history: ProductHistory) -> InterferogramSource:
+    # it loads GDAL, and most commands ask no archive
+    from hephaestus_build.sources.licsar.portal import LicsarPortal
+
+    return LicsarPortal(settings, history=history)
+
 
 #: What opens each source, by the name that the form of its frames' ids gives.
 INTERFEROGRAM_SOURCES: dict[str, Callable[[Settings, ProductHistory], InterferogramSource]] = {
-    LICSAR.source: lambda settings, history: LicsarPortal(settings, history=history)
+    LICSAR.source: _open_licsar
 }
 
 
