@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -67,6 +68,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         names = ", ".join(sorted(left))
         session.config.get_terminal_writer().line(f"\nleft in the checkout by a test: {names}", red=True)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is loaded by now out of garbage collection, which would look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
