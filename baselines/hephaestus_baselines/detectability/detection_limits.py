@@ -23,7 +23,12 @@ import numpy.typing as npt
 from pydantic import Field
 from scipy.optimize import isotonic_regression
 
-from hephaestus_baselines.evaluation.bootstrap import CONFIDENCE_LEVEL, RESAMPLES, resample_clusters
+from hephaestus_baselines.evaluation.bootstrap import (
+    CONFIDENCE_LEVEL,
+    RESAMPLES,
+    interval_tails,
+    resample_clusters,
+)
 from hephaestus_baselines.evaluation.result_schema import NullableFloat, ResultModel, SanitizedText
 from hephaestus_build.core.errors import HephaestusError
 
@@ -142,7 +147,7 @@ def trace_detection_curve(
     known = clusters > 1
     weight = resample_clusters(np.zeros(len(sizes), bool), resamples=resamples, seed=seed) if known else None
     shares = None if weight is None else (weight @ by_cluster) / np.maximum(weight @ sizes, 1)[:, None]
-    tails = (1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2
+    tails = interval_tails(CONFIDENCE_LEVEL, sizes)
     beyond = beyond_false_alarms(found[None] / max(places, 1))[0]
     resampled = None if shares is None else beyond_false_alarms(shares)
     unknown = np.full((2, len(displacements)), np.nan)

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from datetime import date
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import ndtri, stdtrit
 
+from hephaestus_baselines.evaluation.bootstrap import effective_number
 from hephaestus_baselines.evaluation.controls import last_day
 from hephaestus_baselines.evaluation.metrics import count_observed_days, date_span
 from hephaestus_baselines.evaluation.predictions import Predictions
@@ -109,19 +109,6 @@ def mean_interval(shares: Sequence[float], level: float = 0.95) -> tuple[float, 
     values = np.asarray(shares, np.float64)
     reach = float(stdtrit(len(values) - 1, (1 + level) / 2) * values.std(ddof=1) / math.sqrt(len(values)))
     return max(0.0, float(values.mean()) - reach), min(1.0, float(values.mean()) + reach)
-
-
-def effective_number(sizes: npt.NDArray[np.float64]) -> float:
-    """Return the effective number of groups of the given sizes, (sum n)^2 / sum n^2; 0 without any.
-
-    Examples
-    --------
-    Five events of one interferogram each count as five, one of 96 and four of one as little more than one.
-
-    >>> effective_number(np.ones(5)), round(effective_number(np.array([96.0, 1, 1, 1, 1])), 2)
-    (5.0, 1.08)
-    """
-    return float(sizes.sum() ** 2 / (sizes**2).sum()) if sizes.size else 0.0
 
 
 def trace_alarm_curve(interferograms: Predictions) -> AlarmCurve:

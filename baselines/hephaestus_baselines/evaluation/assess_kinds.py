@@ -10,7 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hephaestus_baselines.config.tasks import TASK_SPECS
-from hephaestus_baselines.evaluation.bootstrap import CONFIDENCE_LEVEL, RESAMPLES, resample_clusters
+from hephaestus_baselines.evaluation.bootstrap import (
+    CONFIDENCE_LEVEL,
+    RESAMPLES,
+    interval_tails,
+    resample_clusters,
+)
 from hephaestus_baselines.evaluation.kind_controls import KindControlScore
 from hephaestus_baselines.evaluation.kind_metrics import (
     compare_scores,
@@ -79,7 +84,7 @@ def assess_kinds(
     shown |= {found.part: np.bincount(found.label, minlength=classes) for found in (seen, cases)}
     supports = _count_support(spec.classes, shown, cases)
     kept = np.array([not one.too_few for one in supports])
-    weight = _resample(cases, seed, resamples)
+    weight, tails = _resample(cases, seed, resamples)
     predicted = {"": cases} | {
         name: replace(cases, probability=np.stack([score(row) for row in cases.rows]).astype("f4"))
         for name, score in controls.items()
@@ -91,7 +96,7 @@ def assess_kinds(
         means[name] = score_confusion(drawn, kept, ordered=spec.ordered)
     each = [
         {
-            name: {score: _estimate(values[:, at]) for score, values in one.items()}
+            name: {score: _estimate(values[:, at], tails) for score, values in one.items()}
             for name, one in single.items()
         }
         for at in range(classes)
@@ -112,13 +117,13 @@ def assess_kinds(
                 ordered=spec.ordered,
             ).items()
         },
-        scores={score: _estimate(values) for score, values in means[""].items()},
+        scores={score: _estimate(values, tails) for score, values in means[""].items()},
         undefined="" if kept.sum() > 1 else f"of {count_of(int(kept.sum()), 'class')} alone there is no mean",
         controls={
             name: KindControl(
-                scores={score: _estimate(values) for score, values in means[name].items()},
+                scores={score: _estimate(values, tails) for score, values in means[name].items()},
                 gaps={
-                    score: _estimate(values)
+                    score: _estimate(values, tails)
                     for score, values in compare_scores(means[""], means[name]).items()
                 },
             )
@@ -160,7 +165,7 @@ def compare_kinds(
             raise UsageError(
                 f"{first.source.model} and {one.source.model} were not scored on the same windows"
             )
-    weight = _resample(first, seed, resamples)
+    weight, tails = _resample(first, seed, resamples)
     ordered = TASK_SPECS[first.source.task].ordered
     differences: dict[str, list[npt.NDArray[np.float64]]] = {}
     for both in known:
@@ -173,7 +178,7 @@ def compare_kinds(
     chosen = np.random.default_rng((seed, 1)).integers(count, size=(len(weight) - 1, count))
     chosen = np.concatenate([np.arange(count)[None], chosen])
     return {
-        name: Gap(**dict(_estimate(np.take_along_axis(np.stack(found, 1), chosen, 1).mean(1))))
+        name: Gap(**dict(_estimate(np.take_along_axis(np.stack(found, 1), chosen, 1).mean(1), tails)))
         for name, found in differences.items()
     }
 
@@ -204,11 +209,14 @@ def _count_support(
     return supports
 
 
-def _resample(cases: Predictions, seed: int, resamples: int) -> npt.NDArray[np.float64]:
-    """Return the weights of the clusters: first all alike, then those of resamples of events."""
-    count = int(cases.clusters.max()) + 1
+def _resample(
+    cases: Predictions, seed: int, resamples: int
+) -> tuple[npt.NDArray[np.float64], tuple[float, float]]:
+    """Return the weights of the clusters, first all alike, then those of resamples, and ends of intervals."""
+    sizes = np.bincount(cases.clusters).astype("f8")
+    count = len(sizes)
     drawn = resample_clusters(np.ones(count, bool), resamples=resamples if count > 1 else 0, seed=seed)
-    return np.concatenate([np.ones((1, count)), drawn])
+    return np.concatenate([np.ones((1, count)), drawn]), interval_tails(CONFIDENCE_LEVEL, sizes)
 
 
 def _resampled_confusion(cases: Predictions, weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -219,8 +227,7 @@ def _resampled_confusion(cases: Predictions, weight: npt.NDArray[np.float64]) ->
     return np.tensordot(weight, counted, 1)
 
 
-def _estimate(values: npt.NDArray[np.float64]) -> ScoreEstimate:
+def _estimate(values: npt.NDArray[np.float64], tails: tuple[float, float]) -> ScoreEstimate:
     known = values[1:][~np.isnan(values[1:])]
-    tails = (1 - CONFIDENCE_LEVEL) / 2
-    low, high = np.quantile(known, [tails, 1 - tails]).tolist() if known.size else (np.nan, np.nan)
+    low, high = np.quantile(known, tails).tolist() if known.size else (np.nan, np.nan)
     return ScoreEstimate(value=float(values[0]), low=low, high=high)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr, stdtrit
 
 from hephaestus_baselines.evaluation.metrics import (
     METRICS_BY_UNIT,
@@ -32,6 +33,55 @@ CONFIDENCE_LEVEL = 0.95
 _RESAMPLES_PER_BLOCK = 50
 #: With fewer events than this, no interval is computed.
 _MIN_CLUSTERS = 2
+#: One cluster that outweighs all others leaves nothing to estimate a deviation from; all resamples are used.
+_LEAST_EFFECTIVE = 1.1
+
+
+def effective_number(sizes: npt.NDArray[np.float64]) -> float:
+    """Return the effective number of clusters of the given sizes, (sum n)^2 / sum n^2; 0 without any.
+
+    Examples
+    --------
+    Five events of one interferogram each count as five, one of 96 and four of one as little more than one.
+
+    >>> effective_number(np.ones(5)), round(effective_number(np.array([96.0, 1, 1, 1, 1])), 2)
+    (5.0, 1.08)
+    """
+    return float(sizes.sum() ** 2 / (sizes**2).sum()) if sizes.size else 0.0
+
+
+def interval_tails(level: float, sizes: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return the quantiles of resamples at which an interval ends.
+
+    The middle `level` of the resamples of few clusters is too narrow: their deviation is smaller than that of
+    samples of the population, and not known exactly. The quantiles therefore lie as far out as the factor
+    sqrt(n / (n - 1)) and Student's t reach ("expanded percentile interval", Hesterberg 2015,
+    doi:10.1080/00031305.2015.1089789), with n the effective number of clusters.
+
+    Parameters
+    ----------
+    level : float
+        Share of such intervals that hold the truth.
+    sizes : numpy.ndarray
+        How much each cluster weighs in the score, shape (C,).
+
+    Returns
+    -------
+    low, high : float
+        Between 0 and 1; further out than (1 - level) / 2 and (1 + level) / 2.
+
+    Examples
+    --------
+    Seven clusters of one size:
+
+    >>> low, high = interval_tails(0.95, np.ones(7))
+    >>> round(low, 4), round(high, 4)
+    (0.0041, 0.9959)
+    """
+    number = max(effective_number(sizes), _LEAST_EFFECTIVE)
+    reach = math.sqrt(number / (number - 1)) * float(stdtrit(number - 1, (1 + level) / 2))
+    tail = float(ndtr(-reach))
+    return tail, 1 - tail
 
 
 def resample_clusters(events: npt.NDArray[np.bool], *, resamples: int, seed: int) -> npt.NDArray[np.float32]:
@@ -73,7 +123,7 @@ def bootstrap_intervals(
     resamples: int = RESAMPLES,
     level: float = CONFIDENCE_LEVEL,
 ) -> dict[str, Interval]:
-    """Return a percentile bootstrap interval of every score of the threshold's unit.
+    """Return a bootstrap interval of every score of the threshold's unit; see :func:`interval_tails`.
 
     Threshold and model are fixed: the interval reflects the sampling of the test part only, whereas the
     deviation over seeds reflects that of training. For interferograms, the false alarms per frame-year get an
@@ -86,7 +136,7 @@ def bootstrap_intervals(
     seed : int
     resamples : int
     level : float
-        Fraction of the resamples inside the interval.
+        Share of such intervals that hold the truth.
     """
     cases = cases_by_unit(predictions, threshold.unit)
     events = _clusters_with_events(cases)
@@ -94,8 +144,9 @@ def bootstrap_intervals(
     names = [*METRICS_BY_UNIT[threshold.unit]]
     if threshold.unit == "interferograms":
         names.append("false_alarms_per_frame_year")
-    counts = {"events": int(events.sum()), "quiet": int((~events).sum())}
-    return {name: _percentile_interval(name, drawn[name], level, counts) for name in names}
+    positives, cases_in_all = _cluster_sizes(cases, threshold)
+    sizes = {"events": positives[events], "quiet": cases_in_all[~events]}
+    return {name: _make_interval(name, drawn[name], level, sizes) for name in names}
 
 
 def bootstrap_gaps(
@@ -118,7 +169,7 @@ def bootstrap_gaps(
     seed : int
     resamples : int
     level : float
-        Fraction of the resamples inside the interval.
+        Share of such intervals that hold the truth.
 
     Raises
     ------
@@ -148,7 +199,7 @@ def bootstrap_mean_gaps(
     seed : int
     resamples : int
     level : float
-        Fraction of the resamples inside the interval.
+        Share of such intervals that hold the truth.
 
     Raises
     ------
@@ -160,7 +211,9 @@ def bootstrap_mean_gaps(
     (first, limit), _ = trained[0]
     reference = cases_by_unit(first, limit.unit)
     items = [(row.frame, row.pairs, row.tile) for row in reference.rows]
-    weight = resample_clusters(_clusters_with_events(reference), resamples=resamples, seed=seed)
+    events = _clusters_with_events(reference)
+    weight = resample_clusters(events, resamples=resamples, seed=seed)
+    tails = interval_tails(level, _cluster_sizes(reference, limit)[0][events])
     # the first row is the sample itself
     weight = np.concatenate([np.ones((1, weight.shape[1]), weight.dtype), weight])
     differences: dict[str, list[npt.NDArray[np.float64]]] = {}
@@ -184,11 +237,7 @@ def bootstrap_mean_gaps(
         drawn = np.take_along_axis(np.stack(found, 1), chosen, 1).mean(1)
         value, *rest = drawn.tolist()
         defined = [gap for gap in rest if not math.isnan(gap)]
-        low, high = (
-            np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]).tolist()
-            if defined
-            else (math.nan, math.nan)
-        )
+        low, high = np.quantile(defined, tails).tolist() if defined else (math.nan, math.nan)
         gaps[name] = Gap(value=value, low=low, high=high)
     return gaps
 
@@ -198,6 +247,15 @@ def _clusters_with_events(cases: Predictions) -> npt.NDArray[np.bool]:
     events = np.zeros(int(clusters.max(initial=-1)) + 1, bool)
     events[clusters[np.array([row.positive for row in cases.rows], bool)]] = True
     return events
+
+
+def _cluster_sizes(
+    cases: Predictions, threshold: Threshold
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return what each cluster has of deformation, in items or pixels, and how many cases."""
+    clusters = cases.clusters
+    hit, _, missed, _ = count_confusion(cases, threshold).T
+    return np.bincount(clusters, hit + missed), np.bincount(clusters).astype("f8")
 
 
 def resample_scores(
@@ -243,18 +301,21 @@ def _resampled_areas(
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def _percentile_interval(name: str, drawn: np.ndarray, level: float, counts: Mapping[str, int]) -> Interval:
+def _make_interval(
+    name: str, drawn: npt.NDArray[np.float64], level: float, sizes: Mapping[str, npt.NDArray[np.float64]]
+) -> Interval:
     low = high = math.nan
     defined = drawn[~np.isnan(drawn)]
     reason = ""
     # false alarms come only from items without deformation
     kind = "quiet" if name == "false_alarms_per_frame_year" else "events"
+    counts = {of: len(found) for of, found in sizes.items()}
     if counts[kind] < _MIN_CLUSTERS:
         reason = f"{counts[kind]} of {kind}: too few to resample"
     elif not len(defined):
         reason = "the score is undefined"
     else:
-        low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]).tolist()
+        low, high = np.quantile(defined, interval_tails(level, sizes[kind])).tolist()
         if len(defined) < len(drawn):
             reason = f"undefined in {len(drawn) - len(defined)} of {len(drawn)} resamples, which are left out"
     return Interval(low=low, high=high, level=level, resamples=len(drawn), **counts, undefined=reason)

@@ -271,16 +271,28 @@ def test_a_run_has_the_same_numbers_with_batches_prepared_ahead(
         "hephaestus_baselines.training.trainer.make_preparation_stream", lambda _: ThreadStream()
     )
     train_model(recipe, toy_prepared(), tmp_path / "ahead", device="cpu")
-    one, two = (
+    with pytest.raises(KeyboardInterrupt):  # while the next batches of the epoch are prepared
+        train_model(recipe, toy_prepared(), tmp_path / "cut", device="cpu", listener=StopInSecondEpoch())
+    train_model(recipe, toy_prepared(), tmp_path / "cut", device="cpu")
+    one, *others = (
         torch.load(tmp_path / place / "last.ckpt", weights_only=True)["state_dict"]
-        for place in ("plain", "ahead")
+        for place in ("plain", "ahead", "cut")
     )
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    for other in others:
+        assert all(torch.equal(one[name], other[name]) for name in one)
     columns = [
         [line.rsplit(",", 2)[0] for line in (tmp_path / place / "metrics.csv").read_text().splitlines()]
-        for place in ("plain", "ahead")
+        for place in ("plain", "ahead", "cut")
     ]
-    assert columns[0] == columns[1]
+    assert columns[0] == columns[1] == columns[2]
+
+
+class StopInSecondEpoch(NullListener):
+    """Listener that stops a run as Ctrl-C does, after the first step of its second epoch."""
+
+    def advance(self, name: str, steps: int = 1) -> None:
+        if "epoch 2/" in name:
+            raise KeyboardInterrupt
 
 
 class StoppingListener(NullListener):

@@ -14,11 +14,11 @@ from hephaestus_baselines.evaluation.alarms import (
     BUDGETS,
     count_years,
     detect_events,
-    effective_number,
     mean_interval,
     share_interval,
     trace_alarm_curve,
 )
+from hephaestus_baselines.evaluation.bootstrap import effective_number
 from hephaestus_baselines.evaluation.calibration import (
     apply_platt,
     assess_calibration,

@@ -6,20 +6,33 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from hephaestus_baselines.evaluation.bootstrap import bootstrap_intervals, resample_clusters
+from hephaestus_baselines.evaluation.bootstrap import (
+    bootstrap_intervals,
+    interval_tails,
+    resample_clusters,
+    resample_scores,
+)
 from hephaestus_baselines.evaluation.metrics import fixed_threshold, score_predictions
 from toy_predictions import classified, row
 
+#: Interferograms of each event of the test part, about as uneven as the real ones.
+UNEVEN = (72, 47, 30, 24, 16, 11, 9, 7, 6, 5, 4, 4, 3, 3, 2, 2, 2, 2, *[1] * 12)
+
 
 def world(seed, events=12, views=10, quiet=40):
-    """Return predictions that find or miss whole events, the worst case for counting interferograms."""
+    """Return predictions that find or miss whole events, the worst case for counting interferograms.
+
+    `views` is the number of interferograms of each event, or one number for all.
+    """
     chance = np.random.default_rng(seed)
-    level = np.repeat(np.where(chance.random(events) < 0.7, 0.9, 0.1), views)
+    sizes = np.broadcast_to(views, events)
+    level = np.repeat(np.where(chance.random(events) < 0.7, 0.9, 0.1), sizes)
     rows = [
-        row(f"{event:03d}A", [f"20200101_202002{view + 1:02d}"], positive=True, events=(f"event {event}",))
-        for event in range(events)
-        for view in range(views)
-    ]
+        row(f"{event:03d}A", [f"20200101_2020{view // 28 + 2:02d}{view % 28 + 1:02d}"],
+            positive=True, events=(f"event {event}",))
+        for event, size in enumerate(sizes)
+        for view in range(size)
+    ]  # fmt: skip
     rows += [
         row("002D", [f"2020{place // 28 + 1:02d}{place % 28 + 1:02d}_20210101"]) for place in range(quiet)
     ]
@@ -58,17 +71,36 @@ def test_the_weighted_scores_are_those_of_the_drawn_items():
         drawn["auroc"].append(metrics.roc_auc_score(label, probability))
         drawn["average_precision"].append(metrics.average_precision_score(label, probability))
     for name, values in drawn.items():
-        assert [found[name].low, found[name].high] == pytest.approx(np.quantile(values, [0.05, 0.95]))
+        ends = np.quantile(values, interval_tails(0.9, np.full(5, 3.0)))
+        assert [found[name].low, found[name].high] == pytest.approx(ends)
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
     # recall is 0.7 in the long run: an event is found with this probability
-    hits = 0
-    for seed in range(100):
-        said = world(seed, events=30, views=4, quiet=4)
-        found = bootstrap_intervals(said, fixed_threshold(said, "items"), seed=seed, resamples=200)["recall"]
-        hits += found.low <= 0.7 <= found.high
-    assert 0.88 <= hits / 100 <= 0.99
+    rounds, covered = 150, {"equal": 0, "uneven": 0, "middle of the resamples": 0}
+    for seed in range(1000, 1000 + rounds):
+        uneven = np.random.default_rng((seed, 7)).choice(UNEVEN, 30)
+        for kind, views in (("equal", 4), ("uneven", uneven)):
+            said = world(seed, events=30, views=views, quiet=4)
+            threshold = fixed_threshold(said, "items")
+            found = bootstrap_intervals(said, threshold, seed=seed, resamples=300)["recall"]
+            covered[kind] += found.low <= 0.7 <= found.high
+        weight = resample_clusters(np.arange(34) < 30, resamples=300, seed=seed)
+        low, high = np.quantile(resample_scores(said, threshold, weight)["recall"], [0.025, 0.975])
+        covered["middle of the resamples"] += low <= 0.7 <= high
+    share = {kind: count / rounds for kind, count in covered.items()}
+    assert 0.92 <= share["equal"] <= 0.99
+    assert 0.91 <= share["uneven"] <= 0.99
+    assert share["middle of the resamples"] < 0.89  # of the uneven ones: what intervals would be otherwise
+
+
+def test_intervals_reach_further_out_the_fewer_events_there_are_in_effect():
+    ends = [interval_tails(0.95, np.full(number, 3.0)) for number in (2, 7, 30, 10_000)]
+    assert [low for low, _ in ends] == sorted(low for low, _ in ends)
+    assert all(low + high == pytest.approx(1) for low, high in ends)
+    assert ends[-1] == pytest.approx((0.025, 0.975), abs=1e-4)
+    # one event that outweighs the others counts as little more than one
+    assert interval_tails(0.95, np.array([300.0, 1, 1]))[0] < ends[0][0]
 
 
 def test_many_views_of_an_event_do_not_narrow_the_interval():
