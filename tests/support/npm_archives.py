@@ -24,7 +24,7 @@ def pack(files: Mapping[str, bytes], *, links: Mapping[str, str] | None = None) 
             member = tarfile.TarInfo(name)
             member.type, member.linkname = tarfile.SYMTYPE, target
             archive.addfile(member)
-    return gzip.compress(stream.getvalue())
+    return gzip.compress(stream.getvalue(), mtime=0)  # the same bytes at any time
 
 
 def pinned(content: bytes, name: str = "zarrita", version: str = "9.9.9") -> NpmPackage:

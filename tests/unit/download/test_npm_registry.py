@@ -96,7 +96,7 @@ def test_a_package_without_licence_or_scripts_is_refused(missing: str) -> None:
         unpack_package(pinned(content), content)
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive", pack(WHOLE)[:-20]])
+@pytest.mark.parametrize("content", [b"", b"no archive", pack(WHOLE)[:-20]], ids=["empty", "text", "cut"])
 def test_what_is_no_archive_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"unpacked|cut"):
         unpack_package(replace(pinned(content), name="zarrita"), content)
