@@ -30,7 +30,7 @@ from hephaestus_baselines.config.tasks import TASK_SPECS, Task, TaskSpec
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.machine.user_paths import local_path
-from hephaestus_build.core.parsing import decode_utf8, parse_yaml, read_bounded
+from hephaestus_build.core.parsing import decode_utf8, describe_invalid_value, parse_yaml, read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.dataset.running_moments import MaskingConvention
 from hephaestus_build.dataset.tiling import DEFAULT_TILING, TILE_SIZE, TilingMode
@@ -613,9 +613,9 @@ def _validate_model(kind: type[_ModelT], content: dict[str, Any], what: str) -> 
         if kind is Recipe and first["loc"]:  # what is wrong with it as each of the types that it may have
             place = str(first["loc"][0])
             alike = [item for item in errors if item["loc"][0] == place]
-        words = " or ".join(dict.fromkeys(item["msg"].removeprefix("Value error, ") for item in alike))
-        words = words.replace(" or Input should be ", " or ").replace("valid dictionary", "mapping")
-        words = words.replace("valid tuple", "list").replace("Tuple", "The list")
+        words = " or ".join(dict.fromkeys(map(describe_invalid_value, alike))).replace(
+            " or it must be ", " or "
+        )
         where, given = f"{sanitize_text(place, 100)}: ", f" (is {sanitize_text(repr(first['input']), 80)})"
         raise UsageError(f"{what}: {where}{words}{given}" if place else f"{what}: {words}") from error
 

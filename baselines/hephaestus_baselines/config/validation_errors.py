@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from hephaestus_build.core.parsing import describe_invalid_value
 from hephaestus_build.core.plain_text import sanitize_text
 
 
@@ -13,4 +14,5 @@ def first_mistake(error: Exception, limit: int = 200) -> str:
         return sanitize_text(error, limit)
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = ".".join(map(str, first["loc"]))
-    return sanitize_text(f"{place}: {first['msg']}" if place else first["msg"], limit)
+    words = describe_invalid_value(first)
+    return sanitize_text(f"{place}: {words}" if place else words, limit)

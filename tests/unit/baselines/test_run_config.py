@@ -209,22 +209,22 @@ def test_runs_of_one_group_differ_in_their_seed_alone() -> None:
         ("description: x\nmodels: {}\n", "no field models; the fields are name"),
         ("description: x\ntasks: {classification: {models: {resnet-50: {epoch: 3}}}}\n", "no field epoch"),
         ("description: x\ntasks: {regression: {models: {}}}\n", "tasks.regression"),
-        ("description: x\ntasks: {}\n", "tasks: Dictionary should have at least 1 item"),
+        ("description: x\ntasks: {}\n", "tasks: it is empty"),
         (
             "description: x\ntasks: {classification: {models: {}}}\n",
-            "models: Dictionary should have at least 1",
+            "models: it is empty",
         ),
         (
             "description: x\nseeds: []\ntasks: {classification: {models: {resnet-50: {}}}}\n",
-            "seeds: The list should have at least 1 item",
+            "seeds: it is empty",
         ),
         (f"fields: {{seed: 3}}\n{ONE}", "fields cannot have seed; list its values in seeds"),
         (f"series_fields: {{atmosphere: both}}\n{ONE}", "cannot have atmosphere; list its values in atmo"),
         (f"series: [false]\nseries_fields: {{epoch: 3}}\n{ONE}", "series_fields: there is no field epoch;"),
         (f"fields: {{epochs: yes}}\n{ONE}", "epochs: it takes a number, not true or false"),
-        (f"seeds: [yes]\n{ONE}", "seeds.0: Input should be a valid integer (is True)"),
-        (f"fields: {{workers: many}}\n{ONE}", "as an integer or 'auto' (is 'many')"),
-        (f"fields: {{augment: [flap]}}\n{ONE}", "augment: Input should be a valid boolean or 'blur', 'crop'"),
+        (f"seeds: [yes]\n{ONE}", "seeds.0: it must be a whole number (is True)"),
+        (f"fields: {{workers: many}}\n{ONE}", "workers: it must be a whole number or 'auto' (is 'many')"),
+        (f"fields: {{augment: [flap]}}\n{ONE}", "augment: it must be true or false or 'blur', 'crop'"),
         (f"fields: {{looks: 2}}\n{ONE}", "model resnet-50: wrapped phase cannot be averaged as an angle"),
         ("- a\n", "has no fields"),
         ("a: [\n", "is not YAML"),
@@ -243,6 +243,6 @@ def test_presets_that_are_not_there_and_wrong_changes_are_said(tmp_path: Path) -
         read_preset("tiny")
     with pytest.raises(UsageError, match="there is no recipe"):
         read_recipe(tmp_path / "recipe.yaml")
-    with pytest.raises(UsageError, match="seed: Input should be"):
+    with pytest.raises(UsageError, match="seed: it must be"):
         read_preset("small").make_recipes(seed=-1)
     assert {run.epochs for run in read_preset("small").make_recipes(epochs=1)} == {1}
