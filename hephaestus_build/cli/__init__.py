@@ -151,16 +151,16 @@ def _require_content(words: Sequence[str]) -> None:
 
 
 def _reword(error: Exception) -> Exception:
-    """Return a wrong usage, which Typer prints as text, in plain words; our own error for JSON."""
+    """Return a wrong usage in plain words: as Typer prints it, or as our own error where JSON is wanted."""
     said = getattr(error, "format_message", None)  # of what Typer prints
-    if said is None:
+    if said is None and not isinstance(error, UsageError):
         return error
     if isinstance(message := getattr(error, "message", None), str):
         error.message = message.removeprefix("Value error, ")  # type: ignore[attr-defined]  # pydantic's
     if not re.search(r"(^| )--log-format[ =]json( |$)", " ".join(sys.argv[1:])):
         return error
     _set_log_format(LogFormat.JSON)  # the option may not have been read yet
-    return UsageError(said())
+    return error if said is None else UsageError(said())
 
 
 def describe_commands() -> dict[str, str]:

@@ -255,8 +255,7 @@ def prepare_data(
             raise HephaestusError(
                 f"the {part} part of the split {split} has frames with uncertain outlines alone ("
                 f"{', '.join(sorted({sample.frame.id for sample in made.parts[part]}))}), which this task "
-                "leaves out; "
-                "choose another split, or keep them (--set uncertain=keep)"
+                "leaves out; choose another split, or keep them (--set uncertain=keep)"
             )
         if not members[part]:
             raise HephaestusError(

@@ -47,7 +47,8 @@ def effective_number(sizes: npt.NDArray[np.float64]) -> float:
     >>> effective_number(np.ones(5)), round(effective_number(np.array([96.0, 1, 1, 1, 1])), 2)
     (5.0, 1.08)
     """
-    return float(sizes.sum() ** 2 / (sizes**2).sum()) if sizes.size else 0.0
+    squares = float((sizes**2).sum())
+    return float(sizes.sum()) ** 2 / squares if squares else 0.0
 
 
 def interval_tails(level: float, sizes: npt.NDArray[np.float64]) -> tuple[float, float]:

@@ -233,15 +233,18 @@ def test_with_log_format_json_every_line_of_both_logs_is_an_object(archive: obje
 
 @pytest.mark.parametrize(
     "words",
-    [("plan", "124D_nonsense"), ("plan", "--nonsense"), ("nonsense",), ("--nonsense", "plan")],
-)
+    [
+        ("plan", "124D_nonsense"), ("plan", "--nonsense"), ("nonsense",), ("--nonsense", "plan"),
+        ("timeseries", "nonsense", "--at", "37.7", "-24.3"),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("first", [False, True])
 def test_wrong_usage_is_an_object_too(tmp_path: Path, words: tuple[str, ...], first: bool) -> None:
     option = ("--log-format", "json")
     code, out, said = _run(tmp_path, *((*option, *words) if first else (*words, *option)))
     assert (code, out) == (2, "")
     assert [line["level"] for line in said] == ["error"]
-    assert "nonsense" in str(said[0]["message"])
+    assert re.search("nonsense|--at takes LAT,LON as one word", str(said[0]["message"]))
 
 
 def test_a_traceback_is_one_object_and_control_characters_and_secrets_are_none() -> None:

@@ -141,6 +141,7 @@ def test_the_effective_number_of_events_is_that_of_equal_ones():
     assert effective_number(np.array([143.0, 94, 59, 48, 31])) < 5
     assert effective_number(np.full(7, 3.0)) == pytest.approx(7)
     assert effective_number(np.array([])) == 0
+    assert effective_number(np.zeros(3)) == 0  # events whose deforming pixels have no data
 
 
 def test_cases_of_equal_probability_are_equally_calibrated_in_any_order():

@@ -101,6 +101,7 @@ def test_intervals_reach_further_out_the_fewer_events_there_are_in_effect():
     assert ends[-1] == pytest.approx((0.025, 0.975), abs=1e-4)
     # one event that outweighs the others counts as little more than one
     assert interval_tails(0.95, np.array([300.0, 1, 1]))[0] < ends[0][0]
+    assert interval_tails(0.95, np.zeros(3)) == pytest.approx((0, 1))  # where nothing can be resampled
 
 
 def test_many_views_of_an_event_do_not_narrow_the_interval():
