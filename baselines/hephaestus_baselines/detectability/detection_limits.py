@@ -23,12 +23,8 @@ import numpy.typing as npt
 from pydantic import Field
 from scipy.optimize import isotonic_regression
 
-from hephaestus_baselines.evaluation.bootstrap import (
-    CONFIDENCE_LEVEL,
-    RESAMPLES,
-    interval_tails,
-    resample_clusters,
-)
+from hephaestus_baselines.evaluation.bootstrap import CONFIDENCE_LEVEL, RESAMPLES, resample_clusters
+from hephaestus_baselines.evaluation.interval_ends import interval_tails
 from hephaestus_baselines.evaluation.result_schema import NullableFloat, ResultModel, SanitizedText
 from hephaestus_build.core.errors import HephaestusError
 

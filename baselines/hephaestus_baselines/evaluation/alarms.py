@@ -15,8 +15,8 @@ from datetime import date
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-from hephaestus_baselines.evaluation.bootstrap import effective_number
 from hephaestus_baselines.evaluation.controls import last_day
+from hephaestus_baselines.evaluation.interval_ends import effective_number
 from hephaestus_baselines.evaluation.metrics import count_observed_days, date_span
 from hephaestus_baselines.evaluation.predictions import Predictions
 from hephaestus_baselines.evaluation.result_schema import (

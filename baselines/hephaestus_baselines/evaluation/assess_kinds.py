@@ -10,12 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hephaestus_baselines.config.tasks import TASK_SPECS
-from hephaestus_baselines.evaluation.bootstrap import (
-    CONFIDENCE_LEVEL,
-    RESAMPLES,
-    interval_tails,
-    resample_clusters,
-)
+from hephaestus_baselines.evaluation.bootstrap import CONFIDENCE_LEVEL, RESAMPLES, resample_clusters
+from hephaestus_baselines.evaluation.interval_ends import interval_ends, interval_tails
 from hephaestus_baselines.evaluation.kind_controls import KindControlScore
 from hephaestus_baselines.evaluation.kind_metrics import (
     compare_scores,
@@ -228,6 +224,5 @@ def _resampled_confusion(cases: Predictions, weight: npt.NDArray[np.float64]) ->
 
 
 def _estimate(values: npt.NDArray[np.float64], tails: tuple[float, float]) -> ScoreEstimate:
-    known = values[1:][~np.isnan(values[1:])]
-    low, high = np.quantile(known, tails).tolist() if known.size else (np.nan, np.nan)
+    low, high = interval_ends(values[1:], tails)
     return ScoreEstimate(value=float(values[0]), low=low, high=high)

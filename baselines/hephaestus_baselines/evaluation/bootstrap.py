@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr, stdtrit
 
+from hephaestus_baselines.evaluation.interval_ends import interval_ends, interval_tails
 from hephaestus_baselines.evaluation.metrics import (
     METRICS_BY_UNIT,
     RankedScores,
@@ -33,56 +33,6 @@ CONFIDENCE_LEVEL = 0.95
 _RESAMPLES_PER_BLOCK = 50
 #: With fewer events than this, no interval is computed.
 _MIN_CLUSTERS = 2
-#: One cluster that outweighs all others leaves nothing to estimate a deviation from; all resamples are used.
-_LEAST_EFFECTIVE = 1.1
-
-
-def effective_number(sizes: npt.NDArray[np.float64]) -> float:
-    """Return the effective number of clusters of the given sizes, (sum n)^2 / sum n^2; 0 without any.
-
-    Examples
-    --------
-    Five events of one interferogram each count as five, one of 96 and four of one as little more than one.
-
-    >>> effective_number(np.ones(5)), round(effective_number(np.array([96.0, 1, 1, 1, 1])), 2)
-    (5.0, 1.08)
-    """
-    squares = float((sizes**2).sum())
-    return float(sizes.sum()) ** 2 / squares if squares else 0.0
-
-
-def interval_tails(level: float, sizes: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Return the quantiles of resamples at which an interval ends.
-
-    The middle `level` of the resamples of few clusters is too narrow: their deviation is smaller than that of
-    samples of the population, and not known exactly. The quantiles therefore lie as far out as the factor
-    sqrt(n / (n - 1)) and Student's t reach ("expanded percentile interval", Hesterberg 2015,
-    doi:10.1080/00031305.2015.1089789), with n the effective number of clusters.
-
-    Parameters
-    ----------
-    level : float
-        Share of such intervals that hold the truth.
-    sizes : numpy.ndarray
-        How much each cluster weighs in the score, shape (C,).
-
-    Returns
-    -------
-    low, high : float
-        Between 0 and 1; further out than (1 - level) / 2 and (1 + level) / 2.
-
-    Examples
-    --------
-    Seven clusters of one size:
-
-    >>> low, high = interval_tails(0.95, np.ones(7))
-    >>> round(low, 4), round(high, 4)
-    (0.0041, 0.9959)
-    """
-    number = max(effective_number(sizes), _LEAST_EFFECTIVE)
-    reach = math.sqrt(number / (number - 1)) * float(stdtrit(number - 1, (1 + level) / 2))
-    tail = float(ndtr(-reach))
-    return tail, 1 - tail
 
 
 def resample_clusters(events: npt.NDArray[np.bool], *, resamples: int, seed: int) -> npt.NDArray[np.float32]:
@@ -236,10 +186,8 @@ def bootstrap_mean_gaps(
     gaps = {}
     for name, found in differences.items():
         drawn = np.take_along_axis(np.stack(found, 1), chosen, 1).mean(1)
-        value, *rest = drawn.tolist()
-        defined = [gap for gap in rest if not math.isnan(gap)]
-        low, high = np.quantile(defined, tails).tolist() if defined else (math.nan, math.nan)
-        gaps[name] = Gap(value=value, low=low, high=high)
+        low, high = interval_ends(drawn[1:], tails)
+        gaps[name] = Gap(value=float(drawn[0]), low=low, high=high)
     return gaps
 
 
@@ -306,17 +254,17 @@ def _make_interval(
     name: str, drawn: npt.NDArray[np.float64], level: float, sizes: Mapping[str, npt.NDArray[np.float64]]
 ) -> Interval:
     low = high = math.nan
-    defined = drawn[~np.isnan(drawn)]
+    undefined = int(np.isnan(drawn).sum())
     reason = ""
     # false alarms come only from items without deformation
     kind = "quiet" if name == "false_alarms_per_frame_year" else "events"
     counts = {of: len(found) for of, found in sizes.items()}
     if counts[kind] < _MIN_CLUSTERS:
         reason = f"{counts[kind]} of {kind}: too few to resample"
-    elif not len(defined):
+    elif undefined == len(drawn):
         reason = "the score is undefined"
     else:
-        low, high = np.quantile(defined, interval_tails(level, sizes[kind])).tolist()
-        if len(defined) < len(drawn):
-            reason = f"undefined in {len(drawn) - len(defined)} of {len(drawn)} resamples, which are left out"
+        low, high = interval_ends(drawn, interval_tails(level, sizes[kind]))
+        if undefined:
+            reason = f"undefined in {undefined} of {len(drawn)} resamples, which are left out"
     return Interval(low=low, high=high, level=level, resamples=len(drawn), **counts, undefined=reason)

@@ -18,7 +18,6 @@ from hephaestus_baselines.evaluation.alarms import (
     share_interval,
     trace_alarm_curve,
 )
-from hephaestus_baselines.evaluation.bootstrap import effective_number
 from hephaestus_baselines.evaluation.calibration import (
     apply_platt,
     assess_calibration,
@@ -27,6 +26,7 @@ from hephaestus_baselines.evaluation.calibration import (
     fit_platt,
     reliability_bins,
 )
+from hephaestus_baselines.evaluation.interval_ends import effective_number
 from toy_predictions import classified, row
 
 

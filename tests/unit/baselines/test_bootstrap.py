@@ -8,10 +8,10 @@ from sklearn import metrics
 
 from hephaestus_baselines.evaluation.bootstrap import (
     bootstrap_intervals,
-    interval_tails,
     resample_clusters,
     resample_scores,
 )
+from hephaestus_baselines.evaluation.interval_ends import interval_tails
 from hephaestus_baselines.evaluation.metrics import fixed_threshold, score_predictions
 from toy_predictions import classified, row
 
